@@ -1,0 +1,1 @@
+"""What the New York flights report needs besides its flow: the SQL, an independent count, charts and a page."""

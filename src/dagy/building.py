@@ -1,0 +1,216 @@
+"""From the body of a flow to its graph: the body runs once, and every call of a task becomes a task run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dagy import parameters
+from dagy.decorators import Flow, Task, building
+from dagy.errors import FlowDefinitionError, ParameterError
+from dagy.references import NotEncodable, TaskOutput, encode
+from dagy.spec import FlowSpec, TaskRunSpec, TaskSpec
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltFlow:
+    """A graph together with what only this process has: the parameter values and the tasks' functions."""
+
+    flow: Flow[Any, Any]
+    spec: FlowSpec
+    parameters: Mapping[str, Any]
+    tasks: Mapping[str, Task[Any, Any]]
+
+
+def build_flow(flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BuiltFlow:
+    """Return the graph that a flow makes of its arguments; `Flow.build` documents the errors."""
+    if inspect.iscoroutinefunction(flow.fn):
+        raise FlowDefinitionError(
+            f"Flow {flow.name!r} is an async function; its body only declares the graph, so write it with a plain def"
+        )
+    values = flow_parameters(flow, args, kwargs)
+    recorder = _Recorder(flow)
+    token = building.set(recorder)
+    try:
+        returned = flow.fn(**values)
+        outputs = recorder.encode_outputs(returned)
+    finally:
+        building.reset(token)
+    return BuiltFlow(flow=flow, spec=recorder.spec(outputs), parameters=values, tasks=recorder.tasks)
+
+
+def flow_parameters(flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the flow's parameters with defaults filled in and types checked."""
+    signature = inspect.signature(flow.fn)
+    owner = f"flow {flow.name!r}"
+    _refuse_unnamed(signature, owner)
+    if args:
+        names = list(signature.parameters)
+        if len(args) > len(names):
+            raise ParameterError(f"Flow {flow.name!r} takes {len(names)} parameters, got {len(args)}")
+        kwargs = {**dict(zip(names, args, strict=False)), **kwargs}
+    annotations = parameters.hints(flow.fn) if flow.validate_parameters else {}
+    return parameters.bind_values(signature, annotations, kwargs, owner=owner)
+
+
+def flow_parameters_from_text(flow: Flow[Any, Any], texts: Mapping[str, str]) -> dict[str, Any]:
+    """Return the values that texts from a command line mean for the flow's parameters."""
+    annotations = parameters.hints(flow.fn)
+    owner = f"flow {flow.name!r}"
+    return {
+        name: parameters.parse_text(text, annotations.get(name, Any), name=name, owner=owner)
+        for name, text in texts.items()
+    }
+
+
+def _refuse_unnamed(signature: inspect.Signature, owner: str) -> None:
+    for each in signature.parameters.values():
+        if each.kind in (each.POSITIONAL_ONLY, each.VAR_POSITIONAL):
+            raise FlowDefinitionError(
+                f"Parameter {each.name!r} of {owner} has no name to pass it by; write it as an ordinary parameter"
+            )
+
+
+class _Recorder:
+    """Notes the calls of tasks in the order in which the body makes them."""
+
+    def __init__(self, flow: Flow[Any, Any]) -> None:
+        self.tasks: dict[str, Task[Any, Any]] = {}
+        self._flow = flow
+        self._nodes: list[TaskRunSpec] = []
+        self._calls: dict[str, int] = {}
+        self._signatures: dict[str, inspect.Signature] = {}
+        self._groups: list[str] = []
+
+    def record(self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskOutput:
+        signature = self._signature(task)
+        try:
+            arguments = signature.bind(*args, **kwargs).arguments
+        except TypeError as exc:
+            raise FlowDefinitionError(
+                f"Task {task.name!r} is called with wrong arguments in flow {self._flow.name!r}: {exc}"
+            ) from None
+        upstream: dict[str, None] = {}
+        inputs = {name: self._encode(task, name, value, upstream) for name, value in arguments.items()}
+        number = self._calls[task.name] = self._calls.get(task.name, 0) + 1
+        task_run_id = f"{task.name}-{number}"
+        self._nodes.append(
+            TaskRunSpec(
+                id=task_run_id,
+                task=task.name,
+                inputs=inputs,
+                depends_on=tuple(upstream),
+                group=self._groups[-1] if self._groups else None,
+            )
+        )
+        return TaskOutput(task_run_id)
+
+    def inline(self, flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        number = self._calls[f"flow {flow.name}"] = self._calls.get(f"flow {flow.name}", 0) + 1
+        group = f"{flow.name}-{number}"
+        self._groups.append(f"{self._groups[-1]}/{group}" if self._groups else group)
+        try:
+            return flow.fn(*args, **kwargs)
+        finally:
+            self._groups.pop()
+
+    def encode_outputs(self, returned: Any) -> Any:
+        try:
+            return encode(returned, {})
+        except NotEncodable as exc:
+            raise FlowDefinitionError(
+                f"Flow {self._flow.name!r} returns a {_kind(exc.value)}, which can not be written into its spec; "
+                "return task outputs, JSON values or nothing"
+            ) from None
+
+    def spec(self, outputs: Any) -> FlowSpec:
+        flow = self._flow
+        signature = inspect.signature(flow.fn)
+        options = {
+            "executor": flow.executor,
+            "execution_mode": flow.execution_mode,
+            "timeout_seconds": flow.timeout_seconds,
+        }
+        return FlowSpec(
+            name=flow.name,
+            version=flow.version,
+            namespace=flow.namespace or "",
+            description=flow.description,
+            tags=flow.tags,
+            entrypoint=import_path(flow.fn),
+            parameters=parameters.json_schema(signature, parameters.hints(flow.fn)),
+            options={key: value for key, value in options.items() if value is not None},
+            tasks={name: task_spec(task, self._signatures[name]) for name, task in self.tasks.items()},
+            task_runs=tuple(self._nodes),
+            outputs=outputs,
+        )
+
+    def _signature(self, task: Task[Any, Any]) -> inspect.Signature:
+        known = self.tasks.get(task.name)
+        if known is task:
+            return self._signatures[task.name]
+        if known is not None:
+            raise FlowDefinitionError(
+                f"Two tasks of flow {self._flow.name!r} are named {task.name!r} ({import_path(known.fn)} and "
+                f"{import_path(task.fn)}); give one of them another name with @task(name=...)"
+            )
+        if inspect.iscoroutinefunction(task.fn):
+            raise FlowDefinitionError(
+                f"Task {task.name!r} is an async function, which this release can not run; write it with a plain def, "
+                "and asyncio.run() inside where needed"
+            )
+        self.tasks[task.name] = task
+        self._signatures[task.name] = inspect.signature(task.fn)
+        return self._signatures[task.name]
+
+    def _encode(self, task: Task[Any, Any], name: str, value: Any, upstream: dict[str, None]) -> Any:
+        try:
+            return encode(value, upstream)
+        except NotEncodable as exc:
+            raise FlowDefinitionError(
+                f"Task {task.name!r} is given a {_kind(exc.value)} in argument {name!r}, which can not be written "
+                "into the flow's spec; pass JSON values, dates, enums, dataclasses or pydantic models, or make it "
+                "inside the task"
+            ) from None
+        except RecursionError:
+            raise FlowDefinitionError(f"Argument {name!r} of task {task.name!r} contains itself") from None
+
+
+def task_spec(task: Task[Any, Any], signature: inspect.Signature) -> TaskSpec:
+    """Return the settings of a task as data."""
+    return TaskSpec(
+        name=task.name,
+        import_path=import_path(task.fn),
+        description=task.description,
+        executor=task.executor,
+        retries=task.retries,
+        retry_delays_seconds=task.retry_delays_seconds,
+        retry_jitter_factor=task.retry_jitter_factor,
+        timeout_seconds=task.timeout_seconds,
+        concurrency_limit=task.concurrency_limit,
+        validate_parameters=task.validate_parameters,
+        signature={name: _annotation_text(each.annotation) for name, each in signature.parameters.items()},
+        returns={"type": _annotation_text(signature.return_annotation)},
+    )
+
+
+def import_path(fn: Any) -> str:
+    """Return `module:qualname`, by which another process finds a function."""
+    return f"{fn.__module__}:{fn.__qualname__}"
+
+
+def with_namespace(spec: FlowSpec, namespace: str) -> FlowSpec:
+    """Return the same graph under another namespace."""
+    return replace(spec, namespace=namespace)
+
+
+def _annotation_text(annotation: Any) -> str | None:
+    return None if annotation is inspect.Signature.empty else parameters.describe(annotation)
+
+
+def _kind(value: object) -> str:
+    if isinstance(value, type):
+        return f"class {value.__qualname__}, defined inside a function"
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")

@@ -1,0 +1,382 @@
+"""`@task` and `@flow`: the two words in which users write.
+
+This module is all that a flow file loads, so it imports nothing heavy: signatures are read, specs made and engines
+loaded when a flow is built or run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+
+from dagy.errors import FlowDefinitionError
+from dagy.hooks import Hook
+from dagy.retry import RetryDelays, jitter_factor, retry_delays
+
+if TYPE_CHECKING:
+    import os
+
+    from dagy.deploy import DeployResult
+    from dagy.local.runner import LocalRunResult
+    from dagy.spec import FlowSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+
+RetryCondition = Callable[[Exception], bool]
+
+
+class Recorder(Protocol):
+    """What notes the calls of tasks while the body of a flow runs."""
+
+    def record(self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+
+    def inline(self, flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+
+
+#: The recorder of the flow that is being built in this context; None means that tasks are plain functions.
+building: ContextVar[Recorder | None] = ContextVar("dagy_building", default=None)
+
+
+class Task(Generic[P, R]):
+    """A function that a flow can call as one node of its graph.
+
+    Called inside a flow it records a task run and returns a `TaskOutput`; called anywhere else it is the plain
+    function. `fn` is that function.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        executor: str | None = None,
+        retries: int = 0,
+        retry_delay_seconds: RetryDelays = None,
+        retry_jitter_factor: float | None = None,
+        timeout_seconds: float | None = None,
+        concurrency_limit: int | None = None,
+        validate_parameters: bool = True,
+        on_running: Sequence[Hook] | None = None,
+        on_completion: Sequence[Hook] | None = None,
+        on_failure: Sequence[Hook] | None = None,
+        on_retry: Sequence[Hook] | None = None,
+        retry_condition_fn: RetryCondition | None = None,
+    ) -> None:
+        self.fn = _plain_function(fn, "task")
+        self.name = _checked_name(name, fn, "task")
+        owner = f"task {self.name!r}"
+        self.description = _description(description, fn)
+        self.executor = executor
+        self.retries = retries
+        self.retry_delays_seconds = retry_delays(retries, retry_delay_seconds, owner=owner)
+        self.retry_jitter_factor = jitter_factor(retry_jitter_factor, owner=owner)
+        self.timeout_seconds = _checked_timeout(timeout_seconds, owner)
+        self.concurrency_limit = _checked_limit(concurrency_limit, owner)
+        self.validate_parameters = validate_parameters
+        self.on_running = _checked_hooks(on_running, "on_running", owner)
+        self.on_completion = _checked_hooks(on_completion, "on_completion", owner)
+        self.on_failure = _checked_hooks(on_failure, "on_failure", owner)
+        self.on_retry = _checked_hooks(on_retry, "on_retry", owner)
+        self.retry_condition_fn = _checked_callable(retry_condition_fn, "retry_condition_fn", owner)
+        _look_like(self, fn)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        recorder = building.get()
+        if recorder is None:
+            return cast("R", self.fn(*args, **kwargs))
+        return cast("R", recorder.record(self, args, kwargs))
+
+    def __repr__(self) -> str:
+        return f"<task {self.name}>"
+
+
+class Flow(Generic[P, R]):
+    """A function whose calls of tasks make a graph.
+
+    `build` gives the graph, `run_local` executes it on this machine, `deploy` registers it. Called inside another flow
+    it adds its task runs to that one, as a named group. Called anywhere else it is plain Python: the body and its tasks
+    run as ordinary functions and nothing is recorded.
+    """
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None = None,
+        version: str = "latest",
+        description: str | None = None,
+        namespace: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        executor: str | None = None,
+        execution_mode: str | None = None,
+        timeout_seconds: float | None = None,
+        validate_parameters: bool = True,
+        example: Mapping[str, Any] | None = None,
+        on_running: Sequence[Hook] | None = None,
+        on_completion: Sequence[Hook] | None = None,
+        on_failure: Sequence[Hook] | None = None,
+    ) -> None:
+        self.fn = _plain_function(fn, "flow")
+        self.name = _checked_name(name, fn, "flow")
+        owner = f"flow {self.name!r}"
+        self.version = _checked_version(version, owner)
+        self.description = _description(description, fn)
+        self.namespace = namespace
+        self.tags = _checked_tags(tags, owner)
+        self.executor = executor
+        self.execution_mode = execution_mode
+        self.timeout_seconds = _checked_timeout(timeout_seconds, owner)
+        self.validate_parameters = validate_parameters
+        self.example = dict(example or {})
+        self.on_running = _checked_hooks(on_running, "on_running", owner)
+        self.on_completion = _checked_hooks(on_completion, "on_completion", owner)
+        self.on_failure = _checked_hooks(on_failure, "on_failure", owner)
+        _look_like(self, fn)
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        recorder = building.get()
+        if recorder is None:
+            return cast("R", self.fn(*args, **kwargs))
+        return cast("R", recorder.inline(self, args, kwargs))
+
+    def build(self, *args: P.args, **kwargs: P.kwargs) -> FlowSpec:
+        """Return the graph that the flow makes of these parameters, without executing any task.
+
+        Raises:
+            ParameterError: a parameter is missing or unknown.
+            ParameterTypeError: a parameter has another type than declared.
+            FlowDefinitionError: the body can not be turned into a graph.
+        """
+        from dagy.building import build_flow  # noqa: PLC0415 - loads inspect and dataclasses
+
+        return build_flow(self, args, kwargs).spec
+
+    def run_local(
+        self,
+        *,
+        max_workers: int = 1,
+        fail_fast: bool = True,
+        home: str | os.PathLike[str] | None = None,
+        **parameters: Any,
+    ) -> LocalRunResult:
+        """Execute the flow on this machine, record it below `DAGY_LOCAL_DIR`, and return how it ended.
+
+        Args:
+            max_workers: how many attempts run at once, 1 or more.
+            fail_fast: stop at the first failed task and raise; False runs what does not depend on it first.
+            home: the local directory, instead of `DAGY_LOCAL_DIR` or `~/.dagy`.
+            parameters: the flow's own parameters.
+
+        Raises:
+            TaskFailedError: with `fail_fast`, the first task that failed after its attempts.
+            FlowFailedError: the flow exceeded its own time limit.
+            ParameterError, ParameterTypeError, FlowDefinitionError: as `build`.
+            LocalStoreError: the local directory can not be used.
+        """
+        from dagy.local.runner import run_local  # noqa: PLC0415 - a flow file must load without the engine
+
+        return run_local(self, parameters, max_workers=max_workers, fail_fast=fail_fast, home=home)
+
+    def deploy(
+        self,
+        *,
+        name: str | None = None,
+        namespace: str | None = None,
+        schedule: str | None = None,
+        timezone: str = "America/New_York",
+        tags: Mapping[str, str] | None = None,
+        bucket: str | None = None,
+    ) -> DeployResult:
+        """Build the flow, upload its artifact and register it as a deployment.
+
+        Args:
+            name: the deployment; the flow's name when absent.
+            namespace: instead of the one that is derived from where the source lies.
+            schedule: a cron expression of five fields.
+            timezone: the zone of the schedule.
+            tags: replace the flow's own.
+            bucket: the S3 bucket, instead of `DAGY_ARTIFACT_BUCKET` or the account's own.
+        """
+        from dagy.deploy import deploy_flow  # noqa: PLC0415 - loads packaging and an HTTP or S3 client
+
+        return deploy_flow(
+            self, name=name, namespace=namespace, schedule=schedule, timezone=timezone, tags=tags, bucket=bucket
+        )
+
+    def __repr__(self) -> str:
+        return f"<flow {self.name}:{self.version}>"
+
+
+@overload
+def task(fn: Callable[P, R], /) -> Task[P, R]: ...
+
+
+@overload
+def task(
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    executor: str | None = None,
+    retries: int = 0,
+    retry_delay_seconds: RetryDelays = None,
+    retry_jitter_factor: float | None = None,
+    timeout_seconds: float | None = None,
+    concurrency_limit: int | None = None,
+    validate_parameters: bool = True,
+    on_running: Sequence[Hook] | None = None,
+    on_completion: Sequence[Hook] | None = None,
+    on_failure: Sequence[Hook] | None = None,
+    on_retry: Sequence[Hook] | None = None,
+    retry_condition_fn: RetryCondition | None = None,
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(fn: Callable[P, R] | None = None, /, **settings: Any) -> Task[P, R] | Callable[[Callable[P, R]], Task[P, R]]:
+    """Make a function a task; usable bare (`@task`) and with settings (`@task(retries=3)`).
+
+    Args:
+        name: display name; the function's name when absent.
+        description: for people; the docstring when absent.
+        executor: preferred backend: `lambda`, `step-functions` or `ecs`.
+        retries: how many attempts may follow a failed first one.
+        retry_delay_seconds: seconds before each retry: a number, a list (the last value repeats), or a function that
+            is called with `retries` and returns the list.
+        retry_jitter_factor: 0.0 to 1.0; each delay is lengthened by a random part of up to this factor.
+        timeout_seconds: an attempt that runs longer fails with `TaskTimeoutError`. A thread can not be killed: its
+            function goes on unseen, and its result is ignored.
+        concurrency_limit: how many attempts of this task may run at once.
+        validate_parameters: check argument types before the function is called.
+        on_running, on_completion, on_failure, on_retry: hooks, called in order with `(RunContext, State)`: once when
+            the task starts, once when it succeeded, once when it finally failed, and before each retry.
+        retry_condition_fn: called with the exception; a false answer means no more retries.
+
+    Raises:
+        RetryConfigurationError: the retry settings can not work.
+        FlowDefinitionError: another setting can not work.
+    """
+    if fn is not None:
+        return Task(fn)
+    return lambda function: Task(function, **settings)
+
+
+@overload
+def flow(fn: Callable[P, R], /) -> Flow[P, R]: ...
+
+
+@overload
+def flow(
+    *,
+    name: str | None = None,
+    version: str = "latest",
+    description: str | None = None,
+    namespace: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    executor: str | None = None,
+    execution_mode: str | None = None,
+    timeout_seconds: float | None = None,
+    validate_parameters: bool = True,
+    example: Mapping[str, Any] | None = None,
+    on_running: Sequence[Hook] | None = None,
+    on_completion: Sequence[Hook] | None = None,
+    on_failure: Sequence[Hook] | None = None,
+) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+
+
+def flow(fn: Callable[P, R] | None = None, /, **settings: Any) -> Flow[P, R] | Callable[[Callable[P, R]], Flow[P, R]]:
+    """Make a function a flow; usable bare (`@flow`) and with settings (`@flow(name="etl", version="1.0.0")`).
+
+    Args:
+        name: what the flow is registered as; the function's name when absent.
+        version: immutable once registered.
+        description: for people; the docstring when absent.
+        namespace: a path such as `data/ingestion`; derived from where the source lies when absent.
+        tags: labels, changeable later.
+        executor: preferred backend of its runs.
+        execution_mode: `in-process`, `task-isolated` or the name of a tier.
+        timeout_seconds: a run that takes longer is stopped and fails.
+        validate_parameters: check parameter types before the flow is built.
+        example: values for parameters without a default, used for the preview that a deployment stores.
+        on_running, on_completion, on_failure: hooks, called in order with `(RunContext, State)`, once per run.
+    """
+    if fn is not None:
+        return Flow(fn)
+    return lambda function: Flow(function, **settings)
+
+
+def _plain_function(fn: Any, word: str) -> Any:
+    if isinstance(fn, (Task, Flow)):
+        raise FlowDefinitionError(f"{fn!r} is decorated already; @{word} takes a plain function")
+    if not callable(fn):
+        raise FlowDefinitionError(
+            f"@{word} decorates a function, got {fn!r}; write @{word} or @{word}(...) above a def"
+        )
+    return fn
+
+
+def _look_like(self: Task[Any, Any] | Flow[Any, Any], fn: Callable[..., Any]) -> None:
+    """What `functools.update_wrapper` copies, so that help(), IDEs and inspect see the user's function."""
+    for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
+        if hasattr(fn, attribute):
+            setattr(self, attribute, getattr(fn, attribute))
+    self.__wrapped__ = fn  # type: ignore[union-attr]  # the protocol of inspect.unwrap
+
+
+def _checked_name(name: str | None, fn: Any, word: str) -> str:
+    chosen = fn.__name__ if name is None else name
+    if not isinstance(chosen, str) or not chosen.strip():
+        raise FlowDefinitionError(f"name of a {word} must be a non-empty string, got {chosen!r}")
+    if "\x00" in chosen or "\n" in chosen:
+        raise FlowDefinitionError(f"name of a {word} must be one line of text, got {chosen!r}")
+    return chosen
+
+
+def _checked_version(version: str, owner: str) -> str:
+    if not isinstance(version, str) or not version.strip():
+        raise FlowDefinitionError(f"version of {owner} must be a non-empty string, got {version!r}")
+    return version
+
+
+def _checked_tags(tags: Mapping[str, str] | None, owner: str) -> dict[str, str]:
+    tags = dict(tags or {})
+    for key, value in tags.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise FlowDefinitionError(f"tags of {owner} must be strings by strings, got {key!r}: {value!r}")
+    return tags
+
+
+def _description(description: str | None, fn: Any) -> str:
+    return (fn.__doc__ or "").strip() if description is None else description
+
+
+def _checked_timeout(timeout_seconds: float | None, owner: str) -> float | None:
+    if timeout_seconds is None:
+        return None
+    if isinstance(timeout_seconds, bool) or not isinstance(timeout_seconds, (int, float)) or timeout_seconds <= 0:
+        raise FlowDefinitionError(f"timeout_seconds of {owner} must be a number above 0, got {timeout_seconds!r}")
+    return timeout_seconds
+
+
+def _checked_limit(limit: int | None, owner: str) -> int | None:
+    if limit is None:
+        return None
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise FlowDefinitionError(f"concurrency_limit of {owner} must be a whole number from 1, got {limit!r}")
+    return limit
+
+
+def _checked_hooks(hooks: Sequence[Hook] | None, setting: str, owner: str) -> tuple[Hook, ...]:
+    if hooks is None:
+        return ()
+    if callable(hooks) or isinstance(hooks, str) or not all(callable(hook) for hook in hooks):
+        raise FlowDefinitionError(f"{setting} of {owner} must be a list of functions, got {hooks!r}")
+    return tuple(hooks)
+
+
+def _checked_callable(fn: F | None, setting: str, owner: str) -> F | None:
+    if fn is not None and not callable(fn):
+        raise FlowDefinitionError(f"{setting} of {owner} must be a function, got {fn!r}")
+    return fn

@@ -1,0 +1,278 @@
+"""The files of a run that a person greps: `run.log`, and per task run `task.log`, `metadata.json` and its output.
+
+The journal is the truth and these follow from it: a thread of their own writes them while tasks run, and `drain`,
+called at the end, helps it. What a kill prevented is written again from the journal by `complete`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+
+from dagy.clock import iso
+from dagy.events import Change, TaskEnded, TaskRetrying, TaskStarted
+from dagy.local.home import Home
+from dagy.local.journal import output_facts
+from dagy.local.records import RunRecord, TaskRunRecord
+from dagy.names import path_name
+from dagy.spec import FlowSpec
+from dagy.status import TaskRunStatus
+
+METADATA = "metadata.json"
+TASK_LOG = "task.log"
+RUN_LOG = "run.log"
+
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+_REPLACE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+
+
+class Mirror:
+    """Writes the files of one run under way."""
+
+    def __init__(self, home: Home, run_id: str, spec: FlowSpec) -> None:
+        self._files = _RunFiles(home, run_id)
+        self._nodes = spec.task_runs
+        self._queue: queue.SimpleQueue[TaskRunRecord | None] = queue.SimpleQueue()
+        self._run_lines: list[str] = []
+        self._lock = threading.Lock()
+        #: Logs that were opened before the end of their task run, because it printed or is tried again.
+        self._open_logs: dict[int, int] = {}
+        self._started_ns: dict[int, int] = {}
+        self._error: OSError | None = None
+        self._files.make_folders()
+        self._run_log = os.open(self._files.run_log, _APPEND, 0o644)
+        self._writer = threading.Thread(target=self._write_all, daemon=True, name="dagy-mirror")
+        self._writer.start()
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Take note of changes; their files follow.
+
+        Raises:
+            OSError: an earlier file could not be written.
+        """
+        if self._error is not None:
+            raise self._error
+        for change in changes:
+            if isinstance(change, TaskEnded):
+                self._queue.put(record_of(change))
+            elif isinstance(change, TaskStarted):
+                self._attempt_started(change)
+            else:
+                self._attempt_failed(change)
+
+    def task_line(self, index: int, level: str, line: str, at_ns: int) -> None:
+        """Add a line that a task printed or logged; it is in the file when this returns.
+
+        A line of an attempt that was given up goes to the run's log once the task run has ended.
+        """
+        with self._lock:
+            if index in self._started_ns:
+                os.write(self._log_of(index), _encoded(_log_line(at_ns, level, line)))
+                return
+        self.run_line(level, f"{self._nodes[index].id}: {line}", at_ns)
+
+    def run_line(self, level: str, line: str, at_ns: int) -> None:
+        """Add a line to the run's log."""
+        self._run_lines.append(_log_line(at_ns, level, line))
+
+    def drain(self) -> None:
+        """Write what is left, together with the writer.
+
+        Raises:
+            OSError: something could not be written.
+        """
+        self._write_until_empty()
+        self._queue.put(None)
+        self._writer.join()
+        self._flush_run_lines()
+        if self._error is not None:
+            raise self._error
+
+    def close(self) -> None:
+        """Close what is open; after a `drain` that succeeded everything is written."""
+        self._queue.put(None)
+        self._writer.join()
+        os.close(self._run_log)
+        for descriptor in self._open_logs.values():
+            os.close(descriptor)
+        self._open_logs = {}
+
+    def _attempt_started(self, change: TaskStarted) -> None:
+        if change.attempt == 1:
+            with self._lock:
+                self._started_ns[change.index] = change.at_ns
+        else:
+            text = f"attempt {change.attempt} started"
+            self.task_line(change.index, "INFO", text, change.at_ns)
+            self.run_line("INFO", f"{change.node.id} {text}", change.at_ns)
+
+    def _attempt_failed(self, change: TaskRetrying) -> None:
+        text = f"attempt {change.attempt} failed, next in {change.delay_seconds:.3g}s: {change.error_message}"
+        self.run_line("WARNING", f"{change.node.id} {text}", change.at_ns)
+        for line in (change.trace or "").split("\n"):
+            if line:
+                self.task_line(change.index, "ERROR", line, change.at_ns)
+        self.task_line(change.index, "WARNING", text, change.at_ns)
+
+    def _log_of(self, index: int) -> int:
+        descriptor = self._open_logs.get(index)
+        if descriptor is None:
+            path = self._files.task_folder(self._nodes[index].id)
+            os.makedirs(path, exist_ok=True)
+            descriptor = self._open_logs[index] = os.open(f"{path}/{TASK_LOG}", _APPEND, 0o644)
+            os.write(descriptor, _encoded(_log_line(self._started_ns[index], "INFO", "attempt 1 started")))
+        return descriptor
+
+    def _write_all(self) -> None:
+        while (record := self._queue.get()) is not None:
+            self._write(record)
+            if self._queue.empty():
+                self._flush_run_lines()
+
+    def _write_until_empty(self) -> None:
+        while True:
+            try:
+                record = self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if record is not None:
+                self._write(record)
+
+    def _write(self, record: TaskRunRecord) -> None:
+        with self._lock:
+            self._started_ns.pop(record.position, None)
+            log = self._open_logs.pop(record.position, None)
+        try:
+            self._files.write_task_run(record, log)
+        except OSError as exc:  # told by the next `changed` or by `drain`
+            self._error = self._error or exc
+        finally:
+            if log is not None:
+                os.close(log)
+        if record.started_ns is not None:
+            self._run_lines.append(
+                _log_line(record.ended_ns or 0, _level(record), f"{record.task_run_id} {_ending(record)}")
+            )
+
+    def _flush_run_lines(self) -> None:
+        lines, self._run_lines = self._run_lines, []
+        if lines:
+            os.write(self._run_log, _encoded("".join(lines)))
+
+
+class _RunFiles:
+    """Where the files of one run lie and how one task run's are written."""
+
+    def __init__(self, home: Home, run_id: str) -> None:
+        folder = str(home.run_folder(run_id))
+        self.run_log = f"{folder}/{RUN_LOG}"
+        self.metadata = f"{folder}/{METADATA}"
+        self._task_runs = f"{folder}/task_runs"
+        self._artifacts = str(home.artifact_folder(run_id))
+        self._root = str(home.path)
+
+    def make_folders(self) -> None:
+        os.makedirs(self._task_runs, exist_ok=True)
+        os.makedirs(self._artifacts, exist_ok=True)
+
+    def task_folder(self, task_run_id: str) -> str:
+        return f"{self._task_runs}/{path_name(task_run_id)}"
+
+    def write_task_run(self, record: TaskRunRecord, log: int | None = None) -> None:
+        """Write the files of a task run that has ended; `log` is its log if that was opened before."""
+        folder = self.task_folder(record.task_run_id)
+        if log is None:
+            _make_folder(folder)
+            _write(f"{folder}/{TASK_LOG}", _start_text(record) + _end_text(record), _APPEND)
+        else:
+            os.write(log, _encoded(_end_text(record)))
+        _write(f"{folder}/{METADATA}", json.dumps(record.to_dict(), indent=1) + "\n", _REPLACE)
+        if record.output is not None and record.output["inline"] is not None:
+            _make_folder(f"{self._artifacts}/{path_name(record.task_run_id)}")
+            _write(f"{self._root}/{record.output['key']}", record.output["inline"], _REPLACE)
+
+
+def complete(home: Home, record: RunRecord) -> None:
+    """Write the files of a run that has ended, as far as they are not there: its `metadata.json` comes last."""
+    files = _RunFiles(home, record.run_id)
+    files.make_folders()
+    for task_run in record.task_runs:
+        if not os.path.exists(f"{files.task_folder(task_run.task_run_id)}/{METADATA}"):
+            files.write_task_run(task_run)
+    document = record.to_dict(with_task_runs=False)
+    _write(files.run_log, _log_line(record.ended_ns or 0, "INFO", _run_ending(record)), _APPEND)
+    _write(files.metadata, json.dumps(document, indent=1) + "\n", _REPLACE)
+
+
+def record_of(ended: TaskEnded) -> TaskRunRecord:
+    """Return the record of a task run that has just ended."""
+    return TaskRunRecord(
+        position=ended.index,
+        task_run_id=ended.node.id,
+        task_name=ended.node.task,
+        status=ended.status,
+        attempt=ended.attempt,
+        started_ns=ended.started_ns,
+        ended_ns=ended.at_ns,
+        output=None if ended.output is None else output_facts(ended.output),
+        error_message=ended.error_message,
+        trace=ended.trace,
+    )
+
+
+def _start_text(record: TaskRunRecord) -> str:
+    return "" if record.started_ns is None else _log_line(record.started_ns, "INFO", "attempt 1 started")
+
+
+def _end_text(record: TaskRunRecord) -> str:
+    at, level = record.ended_ns or 0, _level(record)
+    lines = [_log_line(at, level, line) for line in (record.trace or "").split("\n") if line]
+    return "".join(lines) + _log_line(at, level, _ending(record))
+
+
+def _ending(record: TaskRunRecord) -> str:
+    text = str(record.status)
+    if record.started_ns is not None and record.ended_ns is not None:
+        text += f" attempt={record.attempt} in {(record.ended_ns - record.started_ns) / 1e9:.6f}s"
+    return text if record.error_message is None else f"{text}: {record.error_message}"
+
+
+def _run_ending(record: RunRecord) -> str:
+    text = f"Run {record.run_id} {record.status}"
+    return text if record.error_message is None else f"{text}: {record.error_message}"
+
+
+def _level(record: TaskRunRecord) -> str:
+    return "ERROR" if record.status in (TaskRunStatus.FAILED, TaskRunStatus.TIMED_OUT) else "INFO"
+
+
+def _log_line(at_ns: int, level: str, text: str) -> str:
+    return f"{iso(at_ns)} {level:<7} {text}\n"
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _make_folder(path: str) -> None:
+    with suppress(FileExistsError):
+        os.mkdir(path)
+
+
+def _write(path: str, text: str, flags: int) -> None:
+    descriptor = os.open(path, flags, 0o644)
+    try:
+        _write_whole(descriptor, _encoded(text))
+    finally:
+        os.close(descriptor)
+
+
+def _write_whole(descriptor: int, data: bytes) -> None:
+    """`os.write` may write a part when the disk gets full; the next call then raises."""
+    written = os.write(descriptor, data)
+    while written < len(data):
+        written += os.write(descriptor, data[written:])

@@ -1,0 +1,297 @@
+"""Runs a flow on this machine: builds it, executes it with threads, records it below the local directory."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+from dagy.artifacts import RunOutputs
+from dagy.building import BuiltFlow, build_flow
+from dagy.clock import Clock, SystemClock
+from dagy.decorators import Flow
+from dagy.engine import Engine, EngineResult, Stop
+from dagy.errors import FlowFailedError, ParameterError
+from dagy.events import Change, RunEnded
+from dagy.hooks import RunContext, completed, failed, running
+from dagy.local.home import Home
+from dagy.local.journal import SPEC_NAME, Journal, change_line, run_ended_line, run_started_line
+from dagy.local.mirror import Mirror
+from dagy.local.records import RunRecord
+from dagy.local.store import LocalStore
+from dagy.log_capture import Capture, capture_logging, capture_streams, captured
+from dagy.names import slug
+from dagy.object_store import LocalObjectStore
+from dagy.references import NotEncodable, encode, hydrate
+from dagy.runners import ThreadRunner, Workplace, fire
+from dagy.spec import FlowSpec
+from dagy.status import RunStatus
+
+
+class Listener(Protocol):
+    """Watches a run from the outside, for example to show its progress. Called as `dagy.events.Observer` is."""
+
+    def run_created(self, run_id: str, spec: FlowSpec) -> None: ...
+
+    def changed(self, changes: Sequence[Change]) -> None: ...
+
+    def line(self, task_run_id: str | None, level: str, line: str) -> None: ...
+
+
+class LocalRunResult:
+    """How a local run ended.
+
+    Attributes:
+        run_id: by which `dagy runs show` finds it.
+        status: `SUCCEEDED`, `FAILED` or `CANCELLED`.
+        error_message: why it did not succeed, else None.
+        duration_seconds: from its start to its end.
+    """
+
+    def __init__(self, record: RunRecord, output: Callable[[], Any]) -> None:
+        self.run_id = record.run_id
+        self.status = record.status
+        self.error_message = record.error_message
+        self.duration_seconds = ((record.ended_ns or 0) - (record.started_ns or 0)) / 1e9
+        self._output = output
+
+    def output(self) -> Any:
+        """Return what the flow returned, with the outputs of its tasks in place.
+
+        Raises:
+            FlowFailedError: the run did not succeed, so there is none.
+        """
+        if self.status is not RunStatus.SUCCEEDED:
+            raise FlowFailedError(
+                f"Run {self.run_id} has no output, it ended {self.status}: {self.error_message}", run_id=self.run_id
+            )
+        return self._output()
+
+    def __repr__(self) -> str:
+        return f"LocalRunResult(run_id={self.run_id!r}, status={str(self.status)!r})"
+
+
+def run_local(
+    flow: Flow[Any, Any],
+    parameters: Mapping[str, Any],
+    *,
+    max_workers: int = 1,
+    fail_fast: bool = True,
+    home: Home | str | os.PathLike[str] | None = None,
+    listener: Listener | None = None,
+    print_capture: bool = False,
+    log_level: int | None = None,
+    clock: Clock | None = None,
+) -> LocalRunResult:
+    """Execute a flow on this machine and return how it ended; `Flow.run_local` documents the rest.
+
+    Args:
+        listener: is told of every change and line.
+        print_capture: whether `print` in a task goes to its log, too; logging always does.
+        log_level: what the root logger lets through meanwhile; None leaves it as the program set it.
+        clock: the time, for tests.
+
+    Raises:
+        KeyboardInterrupt: the user stopped the run; it is recorded as CANCELLED.
+    """
+    if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
+        raise ParameterError(f"max_workers must be a whole number from 1, got {max_workers!r}")
+    built = build_flow(flow, (), parameters)
+    place = home if isinstance(home, Home) else Home.from_environ(os.environ, home)
+    clock = clock or SystemClock()
+    try:
+        run = _LocalRun(built, place, clock=clock, listener=listener)
+        return run.execute(
+            max_workers=max_workers, fail_fast=fail_fast, print_capture=print_capture, log_level=log_level
+        )
+    except OSError as exc:
+        raise place.unusable(exc) from exc
+
+
+def new_run_id(flow_name: str, now_ns: int) -> str:
+    """Return `<flow>-<UTC>Z-<6 hex>`, which is also safe as a folder name."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now_ns // 1_000_000_000))
+    return f"{slug(flow_name)}-{stamp}-{random.getrandbits(24):06x}"
+
+
+class _LocalRun:
+    """One run under way, and the observer of its engine."""
+
+    def __init__(self, built: BuiltFlow, home: Home, *, clock: Clock, listener: Listener | None) -> None:
+        self._built = built
+        self._home = home
+        self._clock = clock
+        self._listener = listener
+        now = clock.now_ns()
+        self._record = RunRecord(
+            run_id=new_run_id(built.spec.name, now),
+            flow_name=built.spec.name,
+            flow_version=built.spec.version,
+            namespace=built.spec.namespace,
+            tags=dict(built.spec.tags),
+            parameters={name: _shown(value) for name, value in built.parameters.items()},
+            pid=os.getpid(),
+            created_ns=now,
+        )
+        folder = home.run_folder(self._record.run_id)
+        folder.mkdir(parents=True)
+        with open(folder / SPEC_NAME, "w", encoding="utf-8", errors="surrogatepass") as file:
+            file.writelines(built.spec.to_json_lines())
+        self._journal = Journal.create(folder, self._record)
+        self._mirror = Mirror(home, self._record.run_id, built.spec)
+        self._workplace = Workplace(
+            run_id=self._record.run_id,
+            tasks=built.tasks,
+            outputs=RunOutputs(LocalObjectStore(home.path), self._record.run_id, max_bytes=home.artifact_max_bytes),
+            line=self.task_line,
+        )
+
+    def execute(
+        self, *, max_workers: int, fail_fast: bool, print_capture: bool, log_level: int | None
+    ) -> LocalRunResult:
+        engine = Engine(
+            self._built.spec,
+            workplace=self._workplace,
+            runner=ThreadRunner(self._workplace),
+            observer=self,
+            max_workers=max_workers,
+            fail_fast=fail_fast,
+            clock=self._clock,
+        )
+        try:
+            with ExitStack() as stack:
+                if print_capture:
+                    stack.enter_context(capture_streams(self.run_line))
+                stack.enter_context(capture_logging(self.run_line, level=log_level))
+                stack.enter_context(_stopped_by_signals(engine))
+                self._begin()
+                result = engine.run()
+                self._fire_end(result)
+            self._end(result)
+        finally:
+            # After a failure to record, the lock that goes with the journal tells others that nobody works on the run.
+            self._journal.close()
+            self._mirror.close()
+        if result.status is RunStatus.CANCELLED:
+            raise KeyboardInterrupt(f"Run {self._record.run_id} was cancelled")
+        if fail_fast and result.status is RunStatus.FAILED:
+            raise result.failure or FlowFailedError(result.error_message or "", run_id=self._record.run_id)
+        return LocalRunResult(self._record, self._output)
+
+    # What the engine observes through
+
+    def changed(self, changes: Sequence[Change]) -> None:
+        self._journal.append("".join([change_line(change) for change in changes]))
+        self._mirror.changed(changes)
+        if self._listener is not None:
+            self._listener.changed(changes)
+
+    def task_line(self, index: int, level: str, line: str) -> None:
+        self._mirror.task_line(index, level, line, self._clock.now_ns())
+        if self._listener is not None:
+            self._listener.line(self._built.spec.task_runs[index].id, level, line)
+
+    def run_line(self, level: str, line: str) -> None:
+        self._mirror.run_line(level, line, self._clock.now_ns())
+        if self._listener is not None:
+            self._listener.line(None, level, line)
+
+    # Begin and end
+
+    def _begin(self) -> None:
+        self._record.started_ns = now = self._clock.now_ns()
+        self._record.status = RunStatus.RUNNING
+        self._journal.append(run_started_line(now))
+        self._mirror.run_line("INFO", f"Run {self._record.run_id} started", now)
+        if self._listener is not None:
+            self._listener.run_created(self._record.run_id, self._built.spec)
+        self._fire(self._built.flow.on_running, running())
+
+    def _fire_end(self, result: EngineResult) -> None:
+        if result.status is RunStatus.SUCCEEDED:
+            self._fire(self._built.flow.on_completion, completed())
+        elif result.status is RunStatus.FAILED:
+            self._fire(self._built.flow.on_failure, failed(result.error_message))
+
+    def _fire(self, hooks: tuple[Any, ...], state: Any) -> None:
+        if hooks:
+            context = RunContext(
+                name=self._built.spec.name, run_id=self._record.run_id, parameters=self._built.parameters
+            )
+            with captured(Capture(self.run_line)):
+                fire(hooks, context, state, self.run_line)
+
+    def _end(self, result: EngineResult) -> None:
+        self._mirror.drain()
+        ended = RunEnded(result.status, self._clock.now_ns(), result.error_message)
+        self._record.status, self._record.ended_ns = ended.status, ended.at_ns
+        self._record.error_message = ended.error_message
+        self._journal.append(run_ended_line(ended))
+        LocalStore(self._home, warn=self._warn, clock=self._clock).carry_over(self._journal)
+        empty_trash(self._home)
+
+    def _warn(self, sentence: str) -> None:
+        if self._listener is not None:
+            self._listener.line(None, "WARNING", sentence)
+
+    def _output(self) -> Any:
+        return hydrate(self._built.spec.outputs, self._workplace.resolve)
+
+
+@contextmanager
+def _stopped_by_signals(engine: Engine) -> Iterator[None]:
+    """Turn Ctrl+C and SIGTERM into stops of the engine: the first lets attempts in flight end, the second does not.
+
+    Only the main thread can take signals; elsewhere, and where the program has handlers of its own, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    seen: list[int] = []
+
+    def handle(number: int, _: object) -> None:
+        seen.append(number)
+        engine.stop(Stop(*_STOPS[signal.Signals(number)], now=len(seen) > 1))
+
+    before = {
+        number: signal.signal(number, handle)
+        for number in _STOPS
+        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+_STOPS = {
+    signal.SIGINT: (RunStatus.CANCELLED, "Cancelled by user"),
+    signal.SIGTERM: (RunStatus.FAILED, "Worker shutdown requested via SIGTERM"),
+}
+
+
+def empty_trash(home: Home) -> None:
+    """Have what retention took away deleted by a process of its own that nobody waits for."""
+    try:
+        paths = [entry.path for entry in os.scandir(home.trash)]
+    except FileNotFoundError:
+        return
+    if paths:
+        # The shell ends at once, so no child of this process is left behind; what it started works at low priority.
+        script = 'nice -n 19 rm -rf -- "$@" >/dev/null 2>&1 &'
+        process = os.posix_spawn("/bin/sh", ["sh", "-c", script, "sh", *paths], os.environ)
+        os.waitpid(process, 0)
+
+
+def _shown(value: Any) -> Any:
+    """Return a parameter as the run's record shows it."""
+    try:
+        return encode(value, {})
+    except NotEncodable:
+        return repr(value)

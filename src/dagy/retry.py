@@ -1,0 +1,74 @@
+"""How long to wait before the next attempt: pure functions of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from dagy.errors import RetryConfigurationError
+
+#: What `retry_delay_seconds` accepts: one delay, a delay per retry, or a function of the number of retries.
+RetryDelays: TypeAlias = "float | Sequence[float] | Callable[[int], Sequence[float]] | None"
+
+
+def retry_delays(retries: int, delay_seconds: RetryDelays, *, owner: str) -> tuple[float, ...]:
+    """Return the delay in seconds before each retry; its length is `retries`.
+
+    Args:
+        retries: how many attempts may follow the first one, 0 or more.
+        delay_seconds: a number for every retry, a list (the last value repeats), or a function that is called once
+            with `retries` and returns the list; None means at once.
+        owner: how the task or flow is named in an error.
+
+    Raises:
+        RetryConfigurationError: the settings can not work; the message names the owner and the legal values.
+    """
+    if isinstance(retries, bool) or not isinstance(retries, int) or retries < 0:
+        raise RetryConfigurationError(f"retries of {owner} must be a whole number from 0, got {retries!r}")
+    values = delay_seconds
+    if callable(values):
+        try:
+            values = values(retries)
+        except Exception as exc:
+            raise RetryConfigurationError(
+                f"retry_delay_seconds of {owner} raised {type(exc).__name__}: {exc}; it is called with the number of "
+                "retries and returns a list of seconds"
+            ) from exc
+    if values is None:
+        return (0.0,) * retries
+    if isinstance(values, (int, float)):
+        values = [values]
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        raise RetryConfigurationError(
+            f"retry_delay_seconds of {owner} must be a number, a list of numbers or a function, got {values!r}"
+        )
+    if retries and not values:
+        raise RetryConfigurationError(f"retry_delay_seconds of {owner} is an empty list; give at least one delay")
+    delays = [_seconds(value, owner) for value in values]
+    return tuple((delays + delays[-1:] * retries)[:retries])
+
+
+def jitter_factor(value: float | None, *, owner: str) -> float:
+    """Return the factor as a number from 0 to 1.
+
+    Raises:
+        RetryConfigurationError: it is something else.
+    """
+    if value is None:
+        return 0.0
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+        raise RetryConfigurationError(f"retry_jitter_factor of {owner} must be from 0.0 to 1.0, got {value!r}")
+    return float(value)
+
+
+def with_jitter(delay_seconds: float, factor: float, random: Callable[[], float]) -> float:
+    """Return `delay_seconds` lengthened by up to `factor` of itself; `random` draws from [0, 1)."""
+    return delay_seconds + delay_seconds * factor * random()
+
+
+def _seconds(value: object, owner: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+        raise RetryConfigurationError(
+            f"retry_delay_seconds of {owner} must be finite numbers of seconds from 0, got {value!r}"
+        )
+    return float(value)
