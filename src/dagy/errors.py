@@ -198,10 +198,13 @@ class DependencyCycleError(LocalExecutionError):
 
 
 class TaskFailedError(LocalExecutionError):
-    """A task failed after all its attempts and ended the run."""
+    """A task failed after all its attempts and ended the run. `trace` is the traceback of the user's own frames."""
 
-    def __init__(self, task_name: str, message: str, *, run_id: str = "", task_run_id: str = "") -> None:
+    def __init__(
+        self, task_name: str, message: str, *, run_id: str = "", task_run_id: str = "", trace: str = ""
+    ) -> None:
         super().__init__(f"Task {task_name} failed: {message}")
+        self.trace = trace
         self.task_name = task_name
         self.run_id = run_id
         self.task_run_id = task_run_id

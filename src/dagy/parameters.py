@@ -194,6 +194,8 @@ def _unwrapped(annotation: Any) -> Any:
         return _unwrapped(get_args(annotation)[0])
     if getattr(origin, "_name", "") == "Unpack":
         return Any
+    if origin is tuple and any(getattr(p, "__unpacked__", False) or "Unpack[" in repr(p) for p in get_args(annotation)):
+        return tuple  # neither we nor pydantic look into tuple[int, *tuple[str, ...]]
     if getattr(origin, "_name", "") in ("Required", "NotRequired", "ReadOnly", "Final"):
         return _unwrapped(get_args(annotation)[0])
     return annotation
@@ -224,7 +226,7 @@ def _kind(annotation: Any) -> str:
         return "callable"
     if type(annotation).__name__ == "TypeAliasType":
         return "alias"
-    if not isinstance(base, type):
+    if base is Annotated or not isinstance(base, type):
         return "pydantic"
     if base in _ARRAYS:
         return "array"
@@ -393,8 +395,6 @@ def _walker(annotation: Any, expected: str) -> Callable[[Any], list[object] | No
 
 def _compile_array(annotation: Any) -> Checker:
     base, expected = _base(annotation), describe(annotation)
-    if any(getattr(part, "__unpacked__", False) or "Unpack[" in repr(part) for part in get_args(annotation)):
-        return _compile_pydantic(annotation)
     accepts, make = _ARRAYS[base]
     walk = _walker(annotation, expected)
 

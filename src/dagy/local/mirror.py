@@ -199,6 +199,8 @@ class _RunFiles:
 def complete(home: Home, record: RunRecord) -> None:
     """Write the files of a run that has ended, as far as they are not there: its `metadata.json` comes last."""
     files = _RunFiles(home, record.run_id)
+    if os.path.exists(files.metadata):
+        return
     files.make_folders()
     for task_run in record.task_runs:
         if not os.path.exists(f"{files.task_folder(task_run.task_run_id)}/{METADATA}"):

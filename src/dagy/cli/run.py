@@ -1,0 +1,84 @@
+"""`dagy run`: runs a flow here, when the target is `<path>:<flow_fn>`, or else a deployment on a server."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+
+from dagy.building import flow_parameters_from_text
+from dagy.cli.output import add_format, print_data, warn
+from dagy.cli.params import add_params, parse_params
+from dagy.cli.progress import progress
+from dagy.client.profiles import load_profiles, resolve_api_url, resolve_profile
+from dagy.errors import ExitCode, InvalidTarget, NotAvailableYet
+from dagy.loader import load_flow, parse_target
+from dagy.local.home import Home
+from dagy.local.runner import LocalRunResult, run_local
+from dagy.local.store import LocalStore
+from dagy.status import RunStatus
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("flow", metavar="<flow>", help="<path>:<flow_fn>, or the name of a deployment")
+    add_params(parser)
+    parser.add_argument("--max-workers", type=int, default=1, metavar="<n>", help="how many tasks run at once (1)")
+    parser.add_argument("--no-fail-fast", action="store_true", help="go on with what does not depend on a failed task")
+    parser.add_argument("--profile", metavar="<name>", help="the profile to use")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--local", action="store_true", help="run a file here, whatever is configured")
+    where.add_argument("--remote", action="store_true", help="run a deployment on the server")
+    add_format(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.remote or (not args.local and not _is_file_target(args.flow) and _api_url(args) is not None):
+        raise NotAvailableYet(
+            "Running a deployment needs a Dagy server, which this release does not have; run the file with "
+            "`dagy run <path>:<flow_fn>`"
+        )
+    texts = parse_params(args.param)
+    home = Home.from_environ(args.environ)
+    flow = load_flow(args.flow)
+    parameters = flow_parameters_from_text(flow, texts)
+    verbose = args.verbose or home.verbose
+    with progress(
+        quiet=args.quiet, verbose=verbose, color=not args.no_color and "NO_COLOR" not in args.environ
+    ) as view:
+        result = run_local(
+            flow,
+            parameters,
+            max_workers=args.max_workers,
+            fail_fast=not args.no_fail_fast,
+            home=home,
+            listener=view,
+            print_capture=True,
+            log_level=logging.DEBUG if verbose else logging.INFO,
+        )
+    _print_result(result, args, home)
+    return ExitCode.SUCCESS if result.status is RunStatus.SUCCEEDED else ExitCode.FAILURE
+
+
+def _is_file_target(target: str) -> bool:
+    try:
+        parse_target(target)
+    except InvalidTarget:
+        return False
+    return True
+
+
+def _api_url(args: argparse.Namespace) -> str | None:
+    profile = resolve_profile(load_profiles(args.home, warn=warn), args.environ, name=args.profile)
+    return resolve_api_url(args.environ, profile)
+
+
+def _print_result(result: LocalRunResult, args: argparse.Namespace, home: Home) -> None:
+    line = f"Run completed: {result.run_id} status={result.status}"
+    if args.format is None:
+        print(line)
+        return
+    record = LocalStore(home, warn=warn).run(result.run_id)
+    document = {} if record is None else record.to_dict()
+    rows = [{key: value for key, value in document.items() if key != "task_runs"}]
+    print_data(rows, args, plain=lambda: line, document=document)
+    sys.stdout.flush()
