@@ -46,7 +46,7 @@ class ChecksFailed(Exception):
 # A hook is a function that Dagy calls when something happens to a task or to the run. An error in a hook is logged and
 # changes nothing else, so it is the place for messages, not for work.
 def announce_retry(ctx: RunContext, state: State) -> None:
-    print(f"{ctx.name} ({ctx.run_id}): attempt {ctx.attempt} failed, trying again: {state.message}")
+    print(f"{ctx.name} ({ctx.run_id}): attempt {ctx.attempt} follows, after {state.message}")
 
 
 def announce_checks(ctx: RunContext, state: State) -> None:
@@ -129,10 +129,15 @@ def check_figures(
         {"figure": figure, "found": value, "counted": expected[figure], "equal": value == expected[figure]}
         for figure, value in found.items()
     ]
-    wrong = [check for check in checks if not check["equal"]]
+    wrong = [
+        f"{check['figure']}: DuckDB finds {check['found']:,}, Python counts {check['counted']:,}"
+        for check in checks
+        if not check["equal"]
+    ]
     if wrong:
-        listed = "; ".join(f"{c['figure']}: DuckDB finds {c['found']:,}, Python counts {c['counted']:,}" for c in wrong)
-        raise ChecksFailed(f"{len(wrong)} of {len(checks)} checks failed: {listed}")
+        print("\n".join(wrong))  # what a task prints is in its log
+        others = f", and {len(wrong) - 1} more, listed in the log of this task" if len(wrong) > 1 else ""
+        raise ChecksFailed(f"{len(wrong)} of {len(checks)} checks failed. {wrong[0]}{others}")
     return checks
 
 

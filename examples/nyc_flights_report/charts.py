@@ -49,10 +49,10 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
     Args:
         low: The smallest value to show.
-        high: The largest value to show; one that is not above `low` is taken as `low + 1`.
+        high: The largest value to show; one that is not clearly above `low` counts as `low + 1`.
         count: About how many steps there should be, 1 or more.
     """
-    high = high if high > low else low + 1
+    high = high if high - low > 0.001 else low + 1
     step = _nice_step((high - low) / count)
     first, last = math.floor(low / step), math.ceil(high / step)
     return [index * step for index in range(first, last + 1)]

@@ -36,7 +36,7 @@ def render(answers: Mapping[str, Sequence[Row]], checks: Sequence[Row], *, min_f
         checks: One row per check with `figure`, `found`, `counted` and `equal`.
         min_flights: Carriers and routes below this number of flights are not ranked.
     """
-    total = answers["overall"][0]
+    total = answers["year"][0]
     sections = [
         _hours(answers["hour"], answers["month_hour"]),
         _days(answers["month"], answers["day"]),

@@ -71,7 +71,7 @@ def _bins(column: str, *edges: float) -> str:
 
 #: The questions of the report; each is answered by a task of its own. A group without a label is "unknown".
 GROUPINGS = {
-    "overall": Grouping("'all flights'", "1"),
+    "year": Grouping("year::VARCHAR", "min(year)"),
     "carrier": Grouping("coalesce(carrier_name, carrier)", "avg(on_time::INT) DESC"),
     "route": Grouping(
         "origin || ' → ' || dest || coalesce(' ' || regexp_replace(dest_name, ' Airport$', ''), '')",
@@ -150,8 +150,11 @@ def write_parquet(connection: DuckDBPyConnection, query: str, target: Path) -> s
     """Write what `query` selects and return the path of the file, which is there whole or not at all."""
     target.parent.mkdir(parents=True, exist_ok=True)
     unfinished = target.with_name(f".{target.name}.{os.getpid()}")
-    connection.execute(f"COPY ({query}) TO {_quoted(str(unfinished))} (FORMAT parquet, COMPRESSION zstd)")
-    os.replace(unfinished, target)
+    try:
+        connection.execute(f"COPY ({query}) TO {_quoted(str(unfinished))} (FORMAT parquet, COMPRESSION zstd)")
+        os.replace(unfinished, target)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return str(target)
 
 

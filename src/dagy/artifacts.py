@@ -76,6 +76,7 @@ class Output:
     serializer: Literal["json", "file"]
     size_bytes: int
     sha256: str
+    name: str = JSON_NAME
     media_type: str | None = "application/json"
     inline: str | None = None
 
@@ -114,7 +115,7 @@ class RunOutputs:
     def load(self, output: Output) -> Any:
         """Return a fresh copy of the value, as every task that consumes it gets one of its own."""
         if output.serializer == "file":
-            return LocalArtifact(self._objects.local_file(output.key), output.media_type)
+            return LocalArtifact(self._objects.local_file(output.key), output.media_type, name=output.name)
         if output.inline is not None:
             return json.loads(output.inline)
         return json.loads(self._objects.get(output.key).decode("utf-8", "surrogatepass"))
@@ -135,6 +136,7 @@ class RunOutputs:
             serializer="file",
             size_bytes=len(content),
             sha256=sha256(content).hexdigest(),
+            name=artifact.name,
             media_type=artifact.media_type,
         )
 

@@ -16,8 +16,11 @@ class Clock(Protocol):
     def monotonic(self) -> float:
         """Return seconds that never go back."""
 
-    def wait(self, messages: queue.SimpleQueue[Any], timeout_seconds: float | None) -> Any:
-        """Return the next message, or None when `timeout_seconds` have passed without one."""
+    def wait(self, messages: queue.SimpleQueue[Any], timeout_seconds: float | None, *, busy: bool) -> Any:
+        """Return the next message, or None when `timeout_seconds` have passed without one.
+
+        `busy` says that work is under way whose end may send a message: a clock that skips waits must not then.
+        """
 
 
 class SystemClock:
@@ -29,7 +32,7 @@ class SystemClock:
     def monotonic(self) -> float:
         return time.monotonic()
 
-    def wait(self, messages: queue.SimpleQueue[Any], timeout_seconds: float | None) -> Any:
+    def wait(self, messages: queue.SimpleQueue[Any], timeout_seconds: float | None, *, busy: bool) -> Any:  # noqa: ARG002
         try:
             return messages.get(timeout=timeout_seconds)
         except queue.Empty:

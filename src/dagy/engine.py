@@ -295,8 +295,9 @@ class Engine:
             times = [self._due[0][0]] if self._due else []
             if deadline is not None and self._stop is None:
                 times.append(deadline)
+            busy = bool(self._in_flight)
         timeout = max(0.0, min(times) - self._clock.monotonic()) if times else None
-        message = self._clock.wait(self._messages, timeout)
+        message = self._clock.wait(self._messages, timeout, busy=busy)
         now = self._clock.monotonic()
         if message is None and deadline is not None and now >= deadline:
             limit = self._spec.options["timeout_seconds"]

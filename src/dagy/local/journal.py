@@ -160,6 +160,7 @@ def output_facts(output: Any) -> dict[str, Any]:
         "serializer": output.serializer,
         "size_bytes": output.size_bytes,
         "sha256": output.sha256,
+        "name": output.name,
         "media_type": output.media_type,
         "inline": output.inline,
     }
@@ -169,10 +170,26 @@ def _line(**facts: Any) -> str:
     return json.dumps(facts) + "\n"
 
 
+def read_run(folder: Path) -> RunRecord | None:
+    """Return what the journal in a run's folder says of the run alone, or None when there is no journal."""
+    record: RunRecord | None = None
+    for facts in _facts(folder / NAME, "run_"):
+        if facts["event"] == "run_created":
+            record = _created(facts)
+        elif record is not None:
+            _apply_to_run(record, facts)
+    return record
+
+
+def ended_task_runs(folder: Path) -> Iterator[TaskRunRecord]:
+    """Yield the task runs that have ended, in that order, one by one: a run may have a hundred thousand."""
+    return (_ended(facts) for facts in _facts(folder / NAME, "task_ended"))
+
+
 def read(folder: Path) -> RunRecord | None:
     """Return what the journal in a run's folder says, with task runs that have not started from its spec.
 
-    None means that there is no journal, or that its owner was killed before it wrote the first line.
+    None means that there is no journal.
     """
     record: RunRecord | None = None
     task_runs: dict[int, TaskRunRecord] = {}
@@ -180,7 +197,8 @@ def read(folder: Path) -> RunRecord | None:
         if facts["event"] == "run_created":
             record = _created(facts)
         elif record is not None:
-            _apply(record, task_runs, facts)
+            _apply_to_run(record, facts)
+            _apply_to_task_runs(task_runs, facts)
     if record is None:
         return None
     if not record.status.is_terminal:
@@ -191,13 +209,16 @@ def read(folder: Path) -> RunRecord | None:
     return record
 
 
-def _facts(path: Path) -> Iterator[dict[str, Any]]:
+def _facts(path: Path, event: str = "") -> Iterator[dict[str, Any]]:
+    """Yield the facts whose event begins with `event`; the others are not even decoded."""
+    start = f'{{"event": "{event}'
     try:
         with open(path, encoding="utf-8", errors="surrogatepass") as file:
             for line in file:
                 if not line.endswith("\n"):
                     return  # the owner was killed, or the disk was full, in the middle of this line
-                yield json.loads(line)
+                if line.startswith(start):
+                    yield json.loads(line)
     except (FileNotFoundError, ValueError):
         return
 
@@ -215,14 +236,17 @@ def _created(facts: dict[str, Any]) -> RunRecord:
     )
 
 
-def _apply(record: RunRecord, task_runs: dict[int, TaskRunRecord], facts: dict[str, Any]) -> None:
-    event = facts["event"]
-    if event == "run_started":
+def _apply_to_run(record: RunRecord, facts: dict[str, Any]) -> None:
+    if facts["event"] == "run_started":
         record.status, record.started_ns = RunStatus.RUNNING, facts["at"]
-    elif event == "run_ended":
+    elif facts["event"] == "run_ended":
         record.status, record.ended_ns = RunStatus(facts["status"]), facts["at"]
         record.error_message = facts["error"]
-    elif event == "task_started":
+
+
+def _apply_to_task_runs(task_runs: dict[int, TaskRunRecord], facts: dict[str, Any]) -> None:
+    event = facts["event"]
+    if event == "task_started":
         # The spec has the names of a task run that is still running; until then its position stands for it.
         at = task_runs.setdefault(facts["i"], TaskRunRecord(facts["i"], "", ""))
         at.status, at.attempt = TaskRunStatus.RUNNING, facts["attempt"]
@@ -230,19 +254,23 @@ def _apply(record: RunRecord, task_runs: dict[int, TaskRunRecord], facts: dict[s
     elif event == "task_retrying":
         task_runs[facts["i"]].error_message = facts["error"]
         task_runs[facts["i"]].trace = facts["trace"]
-    else:
-        task_runs[facts["i"]] = TaskRunRecord(
-            position=facts["i"],
-            task_run_id=facts["id"],
-            task_name=facts["task"],
-            status=TaskRunStatus(facts["status"]),
-            attempt=facts["attempt"],
-            started_ns=facts["started"],
-            ended_ns=facts["at"],
-            output=facts.get("output"),
-            error_message=facts.get("error"),
-            trace=facts.get("trace"),
-        )
+    elif event == "task_ended":
+        task_runs[facts["i"]] = _ended(facts)
+
+
+def _ended(facts: dict[str, Any]) -> TaskRunRecord:
+    return TaskRunRecord(
+        position=facts["i"],
+        task_run_id=facts["id"],
+        task_name=facts["task"],
+        status=TaskRunStatus(facts["status"]),
+        attempt=facts["attempt"],
+        started_ns=facts["started"],
+        ended_ns=facts["at"],
+        output=facts.get("output"),
+        error_message=facts.get("error"),
+        trace=facts.get("trace"),
+    )
 
 
 def _nodes(folder: Path) -> Iterable[tuple[str, str]]:

@@ -1,7 +1,7 @@
 """The files of a run that a person greps: `run.log`, and per task run `task.log`, `metadata.json` and its output.
 
 The journal is the truth and these follow from it: a thread of their own writes them while tasks run, and `drain`,
-called at the end, helps it. What a kill prevented is written again from the journal by `complete`.
+called at the end, helps it. What a kill prevented is written from the journal by `write_missing`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from dagy.clock import iso
 from dagy.events import Change, TaskEnded, TaskRetrying, TaskStarted
+from dagy.local.database import duckdb_module
 from dagy.local.home import Home
 from dagy.local.journal import output_facts
 from dagy.local.records import RunRecord, TaskRunRecord
@@ -128,6 +129,8 @@ class Mirror:
         return descriptor
 
     def _write_all(self) -> None:
+        # Needed when the run ends; loaded here it costs nothing while tasks wait for something else.
+        duckdb_module()
         while (record := self._queue.get()) is not None:
             self._write(record)
             if self._queue.empty():
@@ -190,24 +193,29 @@ class _RunFiles:
             _write(f"{folder}/{TASK_LOG}", _start_text(record) + _end_text(record), _APPEND)
         else:
             os.write(log, _encoded(_end_text(record)))
-        _write(f"{folder}/{METADATA}", json.dumps(record.to_dict(), indent=1) + "\n", _REPLACE)
+        _write(f"{folder}/{METADATA}", json.dumps(record.to_dict()) + "\n", _REPLACE)
         if record.output is not None and record.output["inline"] is not None:
             _make_folder(f"{self._artifacts}/{path_name(record.task_run_id)}")
             _write(f"{self._root}/{record.output['key']}", record.output["inline"], _REPLACE)
 
 
-def complete(home: Home, record: RunRecord) -> None:
-    """Write the files of a run that has ended, as far as they are not there: its `metadata.json` comes last."""
+def write_missing(home: Home, run_id: str, task_runs: Iterable[TaskRunRecord]) -> None:
+    """Write the files of ended task runs that are not there, because the process was killed."""
+    files = _RunFiles(home, run_id)
+    files.make_folders()
+    for each in task_runs:
+        if not os.path.exists(f"{files.task_folder(each.task_run_id)}/{METADATA}"):
+            files.write_task_run(each)
+
+
+def write_run_end(home: Home, record: RunRecord) -> None:
+    """Write the last line of `run.log` and the run's `metadata.json`, once all else is there."""
     files = _RunFiles(home, record.run_id)
     if os.path.exists(files.metadata):
         return
-    files.make_folders()
-    for task_run in record.task_runs:
-        if not os.path.exists(f"{files.task_folder(task_run.task_run_id)}/{METADATA}"):
-            files.write_task_run(task_run)
     document = record.to_dict(with_task_runs=False)
     _write(files.run_log, _log_line(record.ended_ns or 0, "INFO", _run_ending(record)), _APPEND)
-    _write(files.metadata, json.dumps(document, indent=1) + "\n", _REPLACE)
+    _write(files.metadata, json.dumps(document) + "\n", _REPLACE)
 
 
 def record_of(ended: TaskEnded) -> TaskRunRecord:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from dagy.clock import iso
@@ -26,7 +26,7 @@ class TaskRunRecord:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for people and programs: times as text, output by reference."""
-        document = asdict(self)
+        document = {name: getattr(self, name) for name in _TASK_RUN_FIELDS}
         document["status"] = str(self.status)
         if self.output is not None:
             document["output"] = {key: value for key, value in self.output.items() if key != "inline"}
@@ -53,12 +53,17 @@ class RunRecord:
 
     def to_dict(self, *, with_task_runs: bool = True) -> dict[str, Any]:
         """Return it for people and programs."""
-        document = {each.name: getattr(self, each.name) for each in fields(self) if each.name != "task_runs"}
+        document = {name: getattr(self, name) for name in _RUN_FIELDS if name != "task_runs"}
         document["status"] = str(self.status)
         document = _with_times(document)
         if with_task_runs:
             document["task_runs"] = [each.to_dict() for each in self.task_runs]
         return document
+
+
+#: Read once: `dataclasses.asdict` would copy every value deeply, for each of thousands of task runs.
+_TASK_RUN_FIELDS = tuple(each.name for each in fields(TaskRunRecord))
+_RUN_FIELDS = tuple(each.name for each in fields(RunRecord))
 
 
 def _with_times(document: dict[str, Any]) -> dict[str, Any]:
