@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from dagy import flow, task
+from dagy import flow, run_local, task
 
 
 @task
@@ -62,7 +62,7 @@ def sleeps(count: int, seconds: float) -> None:
 
 
 def bare_loop(folder: Path, count: int) -> None:
-    """Write the folders and files that a run of `count` task runs leaves, with the same content sizes, and nothing else."""
+    """Write the folders and files that a run of `count` task runs leaves, of the same sizes, and nothing else."""
     journal = os.open(folder / "journal.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     runs, artifacts = f"{folder}/task_runs", f"{folder}/artifacts"
     os.mkdir(runs)
@@ -117,10 +117,10 @@ def main() -> None:
 
     works: dict[str, Callable[[Path], object]] = {"bare loop": lambda folder: bare_loop(folder, thousand)}
     for workers in (1, 4):
-        works[f"wide, {workers} workers"] = lambda folder, workers=workers: wide.run_local(  # type: ignore[misc]
-            home=folder, max_workers=workers, count=thousand
+        works[f"wide, {workers} workers"] = lambda folder, workers=workers: run_local(  # type: ignore[misc]
+            wide, {"count": thousand}, home=folder, max_workers=workers
         )
-    works["chain"] = lambda folder: chain.run_local(home=folder, count=half)
+    works["chain"] = lambda folder: run_local(chain, {"count": half}, home=folder)
     works["bare loop, half"] = lambda folder: bare_loop(folder, half)
     times = measured(args.repetitions, works)
     bare = [each * 1000 / thousand for each in times["bare loop"]]
@@ -135,8 +135,8 @@ def main() -> None:
     ten = measured(
         max(1, args.repetitions // 2),
         {
-            "one": lambda folder: wide.run_local(home=folder, max_workers=4, count=thousand),
-            "ten": lambda folder: wide.run_local(home=folder, max_workers=4, count=10 * thousand),
+            "one": lambda folder: run_local(wide, {"count": thousand}, home=folder, max_workers=4),
+            "ten": lambda folder: run_local(wide, {"count": 10 * thousand}, home=folder, max_workers=4),
         },
     )
     say(f"{10 * thousand} wide, per task", [each * 1000 / (10 * thousand) for each in ten["ten"]], "ms")
@@ -146,7 +146,7 @@ def main() -> None:
     ideal = -(-count // 16) * 0.05
     slept = measured(
         args.repetitions,
-        {"sleeps": lambda folder: sleeps.run_local(home=folder, max_workers=16, count=count, seconds=0.05)},
+        {"sleeps": lambda folder: run_local(sleeps, {"count": count, "seconds": 0.05}, home=folder, max_workers=16)},
     )["sleeps"]
     say(f"{count} sleeps of 50 ms on 16 workers", [each / ideal for each in slept], "x ideal")
 
@@ -155,7 +155,7 @@ def main() -> None:
     pid = os.fork()
     if not pid:
         with tempfile.TemporaryDirectory(prefix="dagy-bench-") as folder:
-            wide.run_local(home=folder, max_workers=1, count=100 * thousand)
+            run_local(wide, {"count": 100 * thousand}, home=folder, max_workers=1)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             print(f"memory of a run of {100 * thousand} task runs: {peak:.0f} MB peak", flush=True)
             os._exit(0)

@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from dagy import LocalArtifact, RunContext, State, flow, task
 from nyc_flights_report.independent import count_figures
 from nyc_flights_report.page import render
 from nyc_flights_report.tables import (
@@ -35,8 +36,6 @@ from nyc_flights_report.tables import (
     rows_of,
     write_parquet,
 )
-
-from dagy import LocalArtifact, RunContext, State, flow, task
 
 
 class ChecksFailed(Exception):

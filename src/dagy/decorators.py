@@ -15,8 +15,6 @@ from dagy.hooks import Hook
 from dagy.retry import RetryDelays, jitter_factor, retry_delays
 
 if TYPE_CHECKING:
-    import os
-
     from dagy.deploy import DeployResult
     from dagy.local.runner import LocalRunResult
     from dagy.spec import FlowSpec
@@ -66,7 +64,7 @@ class Task(Generic[P, R]):
         on_retry: Sequence[Hook] | None = None,
         retry_condition_fn: RetryCondition | None = None,
     ) -> None:
-        self.fn = _plain_function(fn, "task")
+        self.fn: Callable[P, R] = _plain_function(fn, "task")
         self.name = _checked_name(name, fn, "task")
         owner = f"task {self.name!r}"
         self.description = _description(description, fn)
@@ -87,7 +85,7 @@ class Task(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         recorder = building.get()
         if recorder is None:
-            return cast("R", self.fn(*args, **kwargs))
+            return self.fn(*args, **kwargs)
         return cast("R", recorder.record(self, args, kwargs))
 
     def __repr__(self) -> str:
@@ -120,7 +118,8 @@ class Flow(Generic[P, R]):
         on_completion: Sequence[Hook] | None = None,
         on_failure: Sequence[Hook] | None = None,
     ) -> None:
-        self.fn = _plain_function(fn, "flow")
+        self.fn: Callable[P, R] = _plain_function(fn, "flow")
+        _refuse_reserved(fn)
         self.name = _checked_name(name, fn, "flow")
         owner = f"flow {self.name!r}"
         self.version = _checked_version(version, owner)
@@ -140,7 +139,7 @@ class Flow(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         recorder = building.get()
         if recorder is None:
-            return cast("R", self.fn(*args, **kwargs))
+            return self.fn(*args, **kwargs)
         return cast("R", recorder.inline(self, args, kwargs))
 
     def build(self, *args: P.args, **kwargs: P.kwargs) -> FlowSpec:
@@ -160,7 +159,6 @@ class Flow(Generic[P, R]):
         *,
         max_workers: int = 1,
         fail_fast: bool = True,
-        home: str | os.PathLike[str] | None = None,
         **parameters: Any,
     ) -> LocalRunResult:
         """Execute the flow on this machine, record it below `DAGY_LOCAL_DIR`, and return how it ended.
@@ -168,7 +166,6 @@ class Flow(Generic[P, R]):
         Args:
             max_workers: how many attempts run at once, 1 or more.
             fail_fast: stop at the first failed task and raise; False runs what does not depend on it first.
-            home: the local directory, instead of `DAGY_LOCAL_DIR` or `~/.dagy`.
             parameters: the flow's own parameters.
 
         Raises:
@@ -179,7 +176,7 @@ class Flow(Generic[P, R]):
         """
         from dagy.local.runner import run_local  # noqa: PLC0415 - a flow file must load without the engine
 
-        return run_local(self, parameters, max_workers=max_workers, fail_fast=fail_fast, home=home)
+        return run_local(self, parameters, max_workers=max_workers, fail_fast=fail_fast)
 
     def deploy(
         self,
@@ -260,7 +257,8 @@ def task(fn: Callable[P, R] | None = None, /, **settings: Any) -> Task[P, R] | C
     """
     if fn is not None:
         return Task(fn)
-    return lambda function: Task(function, **settings)
+    known = _known_settings(Task, settings)
+    return lambda function: Task(function, **known)
 
 
 @overload
@@ -304,7 +302,8 @@ def flow(fn: Callable[P, R] | None = None, /, **settings: Any) -> Flow[P, R] | C
     """
     if fn is not None:
         return Flow(fn)
-    return lambda function: Flow(function, **settings)
+    known = _known_settings(Flow, settings)
+    return lambda function: Flow(function, **known)
 
 
 def _plain_function(fn: Any, word: str) -> Any:
@@ -317,6 +316,34 @@ def _plain_function(fn: Any, word: str) -> Any:
     return fn
 
 
+#: What `Flow.run_local` takes besides the flow's own parameters.
+_RESERVED = ("max_workers", "fail_fast")
+
+
+def _refuse_reserved(fn: Any) -> None:
+    code = getattr(fn, "__code__", None)
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
+    for name in _RESERVED:
+        if name in names:
+            raise FlowDefinitionError(
+                f"Flow {fn.__name__!r} has a parameter {name!r}, which run_local() takes for itself; rename it"
+            )
+
+
+def _known_settings(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a decorator, or name the one that it does not have."""
+    code = kind.__init__.__code__  # type: ignore[misc]  # read from the class, never from an instance
+    known = code.co_varnames[2 : 2 + code.co_kwonlyargcount]
+    for name in settings:
+        if name not in known:
+            import difflib  # noqa: PLC0415 - only for the message
+
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known)}"
+            raise FlowDefinitionError(f"@{kind.__name__.lower()} has no setting {name!r}; {hint}")
+    return settings
+
+
 def _look_like(self: Task[Any, Any] | Flow[Any, Any], fn: Callable[..., Any]) -> None:
     """What `functools.update_wrapper` copies, so that help(), IDEs and inspect see the user's function."""
     for attribute in ("__module__", "__name__", "__qualname__", "__doc__"):
@@ -326,7 +353,9 @@ def _look_like(self: Task[Any, Any] | Flow[Any, Any], fn: Callable[..., Any]) ->
 
 
 def _checked_name(name: str | None, fn: Any, word: str) -> str:
-    chosen = fn.__name__ if name is None else name
+    chosen = getattr(fn, "__name__", "") if name is None else name
+    if not chosen and name is None:
+        raise FlowDefinitionError(f"{fn!r} has no name of its own; give the {word} one with @{word}(name=...)")
     if not isinstance(chosen, str) or not chosen.strip():
         raise FlowDefinitionError(f"name of a {word} must be a non-empty string, got {chosen!r}")
     if "\x00" in chosen or "\n" in chosen:

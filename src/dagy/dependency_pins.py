@@ -227,8 +227,9 @@ def _add(alternatives: set[Condition], condition: Condition) -> Condition | None
 def _either(alternatives: set[Condition]) -> str:
     if frozenset() in alternatives:
         return ""
-    ways = sorted(" and ".join(f"({marker})" for marker in sorted(each)) for each in alternatives)
-    return ways[0] if len(ways) == 1 else " or ".join(f"({way})" for way in ways)
+    if len(alternatives) == 1 and len(only := next(iter(alternatives))) == 1:
+        return next(iter(only))
+    return " or ".join(sorted(" and ".join(f"({marker})" for marker in sorted(each)) for each in alternatives))
 
 
 def _uv_projects(packages: list[Toml], folder: Path, file: Path) -> list[int]:

@@ -328,7 +328,11 @@ class Engine:
     def _begin_stop(self, stop: Stop) -> None:
         if self._stop is None:
             self._stop = stop
-        if stop.now:
+        if not stop.now:
+            text = f"{stop.message}: waiting for {len(self._in_flight)} running tasks, interrupt again to give them up"
+            self._observer.run_line("WARNING", text)
+        else:
+            self._observer.run_line("WARNING", f"{stop.message}: giving up {len(self._in_flight)} running tasks")
             now = self._clock.now_ns()
             for index, attempt in self._in_flight.items():
                 self._set_status(index, TaskRunStatus.CANCELLED)

@@ -361,9 +361,11 @@ def _put_on_path(folders: Sequence[Path]) -> None:
 def _forget_namesakes(source: FlowSource) -> None:
     """Drop modules of earlier flows that this one has its own of, such as a `helpers.py` next to each."""
     earlier = {folder for each in _sources for folder in each.folders} - set(source.folders)
-    for name, module in list(sys.modules.items()):
-        file = _file_of(module)
-        if "." in name or name in _TAKEN or file is None or is_installed(file):
+    if not earlier:
+        return
+    for name in [name for name in sys.modules if "." not in name and name not in _TAKEN]:
+        file = _file_of(sys.modules[name])
+        if file is None or is_installed(file):
             continue
         if any(file.is_relative_to(folder) for folder in earlier):
             own = find_module(name, source.folders)
@@ -382,7 +384,10 @@ def _file_of(module: ModuleType) -> Path | None:
     file = getattr(module, "__file__", None)
     if isinstance(file, str):
         return Path(file)
-    folders = list(getattr(module, "__path__", ()))
+    try:
+        folders = list(getattr(module, "__path__", ()))
+    except KeyError:  # the path of a folder package whose parent is not imported any more
+        return None
     return Path(folders[0]) if folders and isinstance(folders[0], str) else None
 
 

@@ -64,9 +64,10 @@ def get_logger(name: str = "dagy.task") -> logging.Logger:
 
 
 class _LogHandler(logging.Handler):
-    def __init__(self, run_sink: LineSink) -> None:
+    def __init__(self, run_sink: LineSink, beside: logging.Handler | None) -> None:
         super().__init__()
         self._run_sink = run_sink
+        self._beside = beside
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -78,6 +79,8 @@ class _LogHandler(logging.Handler):
         sink = self._run_sink if capture is None else capture.sink
         for line in text.split("\n"):
             sink(record.levelname, line)
+        if self._beside is not None and record.levelno >= self._beside.level:
+            self._beside.handle(record)
 
 
 @contextmanager
@@ -89,7 +92,8 @@ def capture_logging(run_sink: LineSink, *, level: int | None = None) -> Iterator
         level: what the root logger lets through meanwhile; None leaves it as the program set it.
     """
     root = logging.getLogger()
-    handler = _LogHandler(run_sink)
+    # A program without handlers sees warnings through logging's last resort, which our handler would switch off.
+    handler = _LogHandler(run_sink, logging.lastResort if level is None and not root.handlers else None)
     before = root.level
     root.addHandler(handler)
     if level is not None:

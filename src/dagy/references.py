@@ -47,9 +47,6 @@ class TaskOutput:
     def __hash__(self) -> int:
         return id(self)
 
-    def __eq__(self, other: object) -> bool:
-        return self is other
-
     def _unknown(self, wish: str, instead: str) -> NoReturn:
         raise TypeError(f"{self!r} has no value while the flow is built, so it can not be {wish}; {instead}")
 
@@ -66,6 +63,18 @@ class TaskOutput:
 
     def __contains__(self, item: object) -> bool:
         self._unknown("searched", "look inside it in a task that takes it as an argument")
+
+    def __str__(self) -> str:
+        self._unknown("made text of", "format it inside a task that takes it as an argument; repr() names it")
+
+    def __format__(self, _: str) -> str:
+        return str(self)
+
+    def __eq__(self, _: object) -> bool:
+        self._unknown("compared", "compare inside a task that takes it as an argument")
+
+    def __ne__(self, _: object) -> bool:
+        return self == _
 
     def _arithmetic(self, *_: object) -> NoReturn:
         self._unknown("used in an expression", "compute inside a task that takes it as an argument")

@@ -124,17 +124,19 @@ def recorded(folder: Path, run_id: str) -> Recorded:
     return Recorded(home, run)
 
 
-def succeed(flow: Flow[..., Any], folder: Path, **settings: Any) -> Recorded:
+def succeed(flow: Flow[..., Any], folder: Path, *, max_workers: int = 1, **parameters: Any) -> Recorded:
     """Run a flow that is expected to succeed, and return what was recorded."""
-    result = flow.run_local(home=folder, **settings)
+    result = run_local(flow, parameters, home=folder, max_workers=max_workers)
     assert result.status is RunStatus.SUCCEEDED
     return recorded(folder, result.run_id)
 
 
-def fail(flow: Flow[..., Any], folder: Path, **settings: Any) -> tuple[TaskFailedError, Recorded]:
+def fail(
+    flow: Flow[..., Any], folder: Path, *, max_workers: int = 1, **parameters: Any
+) -> tuple[TaskFailedError, Recorded]:
     """Run a flow that is expected to raise, and return what it raised and what was recorded."""
     with pytest.raises(TaskFailedError) as caught:
-        flow.run_local(home=folder, **settings)
+        run_local(flow, parameters, home=folder, max_workers=max_workers)
     return caught.value, recorded(folder, caught.value.run_id)
 
 
@@ -190,7 +192,7 @@ def test_example_flow_sorts_and_counts(load: Load, tmp_path: Path) -> None:
 
 
 def test_example_flow_returns_the_output_of_its_last_task(load: Load, tmp_path: Path) -> None:
-    result = load("flow_example.py").example_flow.run_local(home=tmp_path)
+    result = run_local(load("flow_example.py").example_flow, {}, home=tmp_path)
 
     assert result.output() == 3
 
@@ -236,7 +238,7 @@ def test_fan_out_loads_the_dataset_of_its_parameter(
 
 
 def test_fan_out_returns_nothing(load: Load, tmp_path: Path) -> None:
-    result = load("graph-patterns/01_fan_out.py").fan_out_flow.run_local(home=tmp_path)
+    result = run_local(load("graph-patterns/01_fan_out.py").fan_out_flow, {}, home=tmp_path)
 
     assert result.output() is None
 
@@ -458,7 +460,7 @@ def test_conditional_retry_gives_up_at_once_where_it_can_not_help(load: Load, tm
 
 
 def test_fail_fast_raises_the_error_of_the_task(load: Load, tmp_path: Path) -> None:
-    error, run = fail(load("error-handling/06_fail_fast.py").fail_fast_flow, tmp_path, max_workers=1, fail_fast=True)
+    error, run = fail(load("error-handling/06_fail_fast.py").fail_fast_flow, tmp_path, max_workers=1)
 
     assert error.task_name == "task_b"
     assert str(error).startswith("Task task_b failed: ")
@@ -480,9 +482,8 @@ def test_fail_fast_cancels_what_has_not_started(load: Load, tmp_path: Path) -> N
 
 
 def test_without_fail_fast_the_other_tasks_still_run(load: Load, tmp_path: Path) -> None:
-    result = load("error-handling/06_fail_fast.py").fail_fast_flow.run_local(
-        home=tmp_path, max_workers=1, fail_fast=False
-    )
+    example = load("error-handling/06_fail_fast.py")
+    result = run_local(example.fail_fast_flow, {}, home=tmp_path, max_workers=1, fail_fast=False)
 
     assert result.status is RunStatus.FAILED
     assert recorded(tmp_path, result.run_id).statuses == {

@@ -41,7 +41,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def build_parser(command: str | None = None) -> argparse.ArgumentParser:
-    """Return the parser, in which only `command` knows its arguments; None gives the full one, for the documentation."""
+    """Return the parser, in which only `command` knows its arguments; None gives the full one."""
     parser = _Parser(prog="dagy", description="DAGs of work in plain Python.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"dagy {dagy.__version__}")
     _add_common(parser, default=False)

@@ -68,6 +68,8 @@ class PlainProgress:
                 self._say(f"{change.node.id} attempt {change.attempt} started")
 
     def line(self, task_run_id: str | None, level: str, line: str) -> None:
+        if level == "DEBUG" and not self._verbose:
+            return
         self._say(line if task_run_id is None else f"{task_run_id} | {line}")
 
     def close(self) -> None:

@@ -106,7 +106,7 @@ def save_profiles(home: Path, profiles: Profiles) -> None:
     """
     import yaml  # noqa: PLC0415 - most commands never write profiles
 
-    text = yaml.safe_dump(_to_document(profiles), sort_keys=False, allow_unicode=True, default_flow_style=False)
+    text = yaml.safe_dump(_to_document(profiles), sort_keys=False, default_flow_style=False)
     write_private(home / FILE_NAME, text)
 
 

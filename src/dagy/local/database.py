@@ -59,7 +59,7 @@ class Database:
         return record
 
     def surplus(self, keep_runs: int) -> list[str]:
-        """Return the ids of the runs beyond the newest `keep_runs`."""
+        """Return the ids of the runs beyond the `keep_runs` that ended last."""
         return [run_id for (run_id,) in self._connection.execute(_SELECT_SURPLUS, [keep_runs]).fetchall()]
 
     def delete(self, run_id: str) -> None:
@@ -132,7 +132,7 @@ SELECT position, task_run_id, task_name, status, attempt,
 FROM task_runs WHERE run_id = ? ORDER BY position
 """
 
-_SELECT_SURPLUS = "SELECT run_id FROM runs ORDER BY created_at DESC, run_id DESC OFFSET ?"
+_SELECT_SURPLUS = "SELECT run_id FROM runs ORDER BY ended_at DESC, run_id DESC OFFSET ?"
 
 
 def _run_row(record: RunRecord) -> list[Any]:
@@ -162,7 +162,7 @@ def _columns(task_runs: Iterable[TaskRunRecord]) -> dict[str, list[Any]]:
         columns["attempt"].append(each.attempt)
         columns["started"].append(_microseconds(each.started_ns))
         columns["ended"].append(_microseconds(each.ended_ns))
-        columns["output"].append(None if each.output is None else json.dumps(each.output))
+        columns["output"].append(None if each.output is None else json.dumps(each.output_reference))
         columns["error_message"].append(each.error_message)
         columns["trace"].append(each.trace)
     return columns

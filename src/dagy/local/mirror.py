@@ -59,7 +59,10 @@ class Mirror:
             raise self._error
         for change in changes:
             if isinstance(change, TaskEnded):
-                self._queue.put(record_of(change))
+                record = record_of(change)
+                if record.started_ns is not None:
+                    self.run_line(_level(record), f"{record.task_run_id} {_ending(record)}", change.at_ns)
+                self._queue.put(record)
             elif isinstance(change, TaskStarted):
                 self._attempt_started(change)
             else:
@@ -156,10 +159,6 @@ class Mirror:
         finally:
             if log is not None:
                 os.close(log)
-        if record.started_ns is not None:
-            self._run_lines.append(
-                _log_line(record.ended_ns or 0, _level(record), f"{record.task_run_id} {_ending(record)}")
-            )
 
     def _flush_run_lines(self) -> None:
         lines, self._run_lines = self._run_lines, []

@@ -24,12 +24,18 @@ class TaskRunRecord:
     error_message: str | None = None
     trace: str | None = None
 
+    @property
+    def output_reference(self) -> dict[str, Any] | None:
+        """Where the output lies and what it is, without its text."""
+        if self.output is None:
+            return None
+        return {key: value for key, value in self.output.items() if key != "inline"}
+
     def to_dict(self) -> dict[str, Any]:
         """Return it for people and programs: times as text, output by reference."""
         document = {name: getattr(self, name) for name in _TASK_RUN_FIELDS}
         document["status"] = str(self.status)
-        if self.output is not None:
-            document["output"] = {key: value for key, value in self.output.items() if key != "inline"}
+        document["output"] = self.output_reference
         return _with_times(document)
 
 
@@ -74,7 +80,8 @@ def _with_times(document: dict[str, Any]) -> dict[str, Any]:
             timed[key.removesuffix("_ns") + "_at"] = None if value is None else iso(value)
         else:
             timed[key] = value
-    timed["duration_seconds"] = None if started is None or ended is None else round((ended - started) / 1e9, 6)
+    # From whole microseconds, which is what is stored of a time.
+    timed["duration_seconds"] = None if started is None or ended is None else (ended // 1000 - started // 1000) / 1e6
     return timed
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import threading
 import time
@@ -138,11 +139,7 @@ class _LocalRun:
             pid=os.getpid(),
             created_ns=now,
         )
-        folder = home.run_folder(self._record.run_id)
-        folder.mkdir(parents=True)
-        with open(folder / SPEC_NAME, "w", encoding="utf-8", errors="surrogatepass") as file:
-            file.writelines(built.spec.to_json_lines())
-        self._journal = Journal.create(folder, self._record)
+        self._journal = self._accept()
         self._mirror = Mirror(home, self._record.run_id, built.spec)
         self._workplace = Workplace(
             run_id=self._record.run_id,
@@ -150,6 +147,18 @@ class _LocalRun:
             outputs=RunOutputs(LocalObjectStore(home.path), self._record.run_id, max_bytes=home.artifact_max_bytes),
             line=self.task_line,
         )
+
+    def _accept(self) -> Journal:
+        """Make the run's folder with its spec and journal; from here on a kill leaves a run that is known."""
+        folder = self._home.run_folder(self._record.run_id)
+        folder.mkdir(parents=True)
+        try:
+            with open(folder / SPEC_NAME, "w", encoding="utf-8", errors="surrogatepass") as file:
+                file.writelines(self._built.spec.to_json_lines())
+            return Journal.create(folder, self._record)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
 
     def execute(
         self, *, max_workers: int, fail_fast: bool, print_capture: bool, log_level: int | None

@@ -44,6 +44,8 @@ class LocalStore:
         self._home = home
         self._warn = warn
         self._clock = clock or SystemClock()
+        #: Once the database was not to be had, this store does not wait for it again.
+        self._patience_seconds = LOCK_WAIT_SECONDS
 
     def runs(self) -> list[RunRecord]:
         """Return every run that is kept, newest first, without task runs.
@@ -157,7 +159,9 @@ class LocalStore:
         except OSError as exc:
             raise self._home.unusable(exc) from exc
         try:
-            database = self._open() if _locked(lock, LOCK_WAIT_SECONDS) else None
+            database = self._open() if _locked(lock, self._patience_seconds) else None
+            if database is None:
+                self._patience_seconds = 0.0
             try:
                 yield database
             finally:

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from unicodedata import combining, east_asian_width
 from xml.sax.saxutils import escape, quoteattr
 
-from dagy.drawing import Links, captions, group_paths, printable
-from dagy.layout import FRAME_PADDING, Box, Frame, lay_out
+from dagy.drawing.labels import captions, counts, printable
+from dagy.drawing.layout import FRAME_PADDING, Box, Frame, lay_out
+from dagy.drawing.links import Links, group_paths
 from dagy.spec import FlowSpec, TaskRunSpec
 
 #: Ids stand in a monospaced font, whose characters are 0.6 of its size wide: so boxes fit without measuring.
 _CELL = 7.85
-_SMALL_CELL = 6.0
+_SMALL_CELL = 6.6
 _PADDING = 14.0
 _LONGEST_NAME = 36
 _LONGEST_CAPTION = 48
@@ -61,7 +62,7 @@ def svg(spec: FlowSpec) -> Iterator[str]:
     labels = [_label(spec, node) for node in spec.task_runs]
     layout = lay_out(links.parents, [_size(label) for label in labels], group_paths(spec))
     heading = printable(f"{spec.name}:{spec.version}")
-    about = f"{_counted(len(spec.task_runs), 'task run')}, {_counted(links.edge_count, 'edge')}"
+    about = counts(spec, edges=links.edge_count)
     left, top = _MARGIN, _MARGIN + _HEADING
     width = max(layout.width, 9.5 * _cells(heading) + 6.5 * len(about) + 20) + 2 * _MARGIN
     height = layout.height + _HEADING + 2 * _MARGIN
@@ -191,7 +192,3 @@ def _cut(text: str, cells: int) -> str:
             break
         kept.append(char)
     return "".join(kept) + "…"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"

@@ -1,0 +1,381 @@
+"""The record of past runs: it loses nothing, never waits long, and never shows a run as running that is not."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dagy import flow, task
+from dagy.local.database import duckdb_module
+from dagy.local.home import Home
+from dagy.local.records import RunRecord
+from dagy.local.runner import run_local
+from dagy.local.store import LocalStore
+
+
+@task
+def one(number: int) -> int:
+    return number
+
+
+@flow
+def small(count: int = 3) -> Any:
+    return [one(number) for number in range(count)]
+
+
+FLOW_FILE = """
+import time
+from dagy import flow, task
+
+@task
+def short(number: int) -> int:
+    print("short", number)
+    time.sleep(0.002)
+    return number
+
+@task
+def last(numbers: list) -> int:
+    return len(numbers)
+
+@flow(name="work")
+def work(count: int = 40):
+    return last([short(number) for number in range(count)])
+"""
+
+
+@pytest.fixture
+def flow_file(tmp_path: Path) -> Path:
+    path = tmp_path / "work.py"
+    path.write_text(FLOW_FILE)
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path / "home")
+
+
+def dagy(home: Home, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "dagy", *arguments]
+
+
+def environ(home: Home) -> dict[str, str]:
+    return {**os.environ, "DAGY_LOCAL_DIR": str(home.path), "DAGY_API_URL": ""}
+
+
+def listed(home: Home) -> list[RunRecord]:
+    return LocalStore(home, warn=pytest.fail).runs()
+
+
+def shown(home: Home, run_id: str) -> RunRecord:
+    record = LocalStore(home, warn=pytest.fail).run(run_id)
+    assert record is not None
+    return record
+
+
+def test_runs_are_listed_newest_first(home: Home) -> None:
+    ids = [run_local(small, {}, home=home.path).run_id for _ in range(3)]
+    assert [record.run_id for record in listed(home)] == ids[::-1]
+
+
+def test_an_unknown_run_is_none(home: Home) -> None:
+    assert LocalStore(home, warn=pytest.fail).run("nothing") is None
+    assert LocalStore(home, warn=pytest.fail).run("../runs") is None
+
+
+def test_both_drivers_of_duckdb_read_the_store(home: Home) -> None:
+    run_id = run_local(small, {}, home=home.path).run_id
+    import duckdb
+
+    with duckdb.connect(str(home.database)) as connection:
+        assert connection.execute("SELECT run_id, status FROM runs").fetchall() == [(run_id, "SUCCEEDED")]
+        assert connection.execute("SELECT count(*) FROM task_runs").fetchall() == [(3,)]
+    assert duckdb_module().connect
+
+
+def test_only_the_newest_runs_are_kept_with_their_artifacts(home: Home) -> None:
+    home = Home(home.path, keep_runs=2)
+    ids = [run_local(small, {}, home=home).run_id for _ in range(5)]
+    assert [record.run_id for record in listed(home)] == ids[:2:-1]
+    assert sorted(each.name for each in home.runs.iterdir()) == sorted(ids[3:])
+    assert sorted(each.name for each in home.artifacts.iterdir()) == sorted(ids[3:])
+
+
+def test_retention_never_touches_a_running_run(home: Home, flow_file: Path) -> None:
+    home = Home(home.path, keep_runs=1)
+
+    @task
+    def others() -> list:
+        ids = [run_local(small, {}, home=home).run_id for _ in range(3)]
+        return [record.run_id for record in listed(home) if record.status == "RUNNING"] + ids
+
+    @flow
+    def outer() -> Any:
+        return others()
+
+    result = run_local(outer, {}, home=home)
+    running, *_ = result.output()
+    assert running == result.run_id
+    assert [record.run_id for record in listed(home)] == [result.run_id]
+
+
+def test_a_killed_run_is_shown_as_failed_with_the_reason(home: Home, flow_file: Path) -> None:
+    process = subprocess.Popen(
+        dagy(home, "run", f"{flow_file}:work", "--param", "count=5000"),
+        env=environ(home),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "short-20 SUCCEEDED" in line or "short-20 |" in line:
+            break
+    (live,) = listed(home)
+    assert live.status == "RUNNING"
+    process.kill()
+    process.wait()
+    process.stderr.close()
+    (dead,) = listed(home)
+    assert dead.status == "FAILED"
+    assert dead.error_message == f"The process that executed it (pid {process.pid}) ended without finishing it"
+    record = shown(home, dead.run_id)
+    assert len(record.task_runs) == 5001
+    assert {str(each.status) for each in record.task_runs} <= {"SUCCEEDED", "FAILED", "CANCELLED"}
+    assert sum(each.status == "SUCCEEDED" for each in record.task_runs) >= 19
+    for each in record.task_runs[:30]:
+        folder = home.task_run_folder(dead.run_id, each.task_run_id)
+        assert json.loads((folder / "metadata.json").read_text())["status"] == each.status
+        if each.status == "SUCCEEDED":
+            assert each.output is not None
+            assert (home.path / each.output["key"]).exists()
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_leave_a_sound_store(home: Home, flow_file: Path, scale: float) -> None:
+    rng = random.Random(20261122)
+    for _ in range(max(5, int(200 * scale))):
+        process = subprocess.Popen(
+            dagy(home, "-q", "run", f"{flow_file}:work", "--param", "count=60"),
+            env=environ(home),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            process.wait(timeout=rng.uniform(0.05, 0.6))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        records = listed(home)
+        assert all(record.status in ("SUCCEEDED", "FAILED") for record in records)
+        for record in records[:1]:
+            full = shown(home, record.run_id)
+            assert len(full.task_runs) == 61
+            assert all(each.status.is_terminal for each in full.task_runs)
+            if record.status == "SUCCEEDED":
+                assert all(each.status == "SUCCEEDED" for each in full.task_runs)
+    assert not list(home.runs.glob("*/journal.jsonl"))
+
+
+@pytest.mark.slow
+def test_eight_runs_at_once_beside_a_listing_loop_are_all_recorded(home: Home, flow_file: Path) -> None:
+    started = [
+        subprocess.Popen(
+            dagy(home, "run", f"{flow_file}:work"),
+            env=environ(home),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(8)
+    ]
+    while any(process.poll() is None for process in started):
+        listing = subprocess.run(
+            dagy(home, "runs", "list"), env=environ(home), capture_output=True, text=True, check=True
+        )
+        assert listing.stderr == ""
+    for process in started:
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        assert "status=SUCCEEDED" in out
+        assert "Error" not in err
+    assert [str(record.status) for record in listed(home)] == ["SUCCEEDED"] * 8
+
+
+@pytest.fixture
+def held_lock(home: Home) -> Iterator[None]:
+    """Somebody else has the database open."""
+    home.path.mkdir(parents=True)
+    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    yield
+    os.close(descriptor)
+
+
+@pytest.mark.usefixtures("held_lock")
+def test_a_busy_database_delays_nothing_and_loses_nothing(home: Home) -> None:
+    run_id = run_local(small, {}, home=home.path).run_id
+    assert (home.run_folder(run_id) / "journal.jsonl").exists()
+    assert [(record.run_id, str(record.status)) for record in listed(home)] == [(run_id, "SUCCEEDED")]
+    assert len(shown(home, run_id).task_runs) == 3
+
+
+def test_a_run_that_was_left_in_its_journal_is_carried_over_later(home: Home) -> None:
+    home.path.mkdir(parents=True)
+    descriptor = os.open(home.lock, os.O_RDWR | os.O_CREAT)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    run_id = run_local(small, {}, home=home.path).run_id
+    os.close(descriptor)
+    assert [record.run_id for record in listed(home)] == [run_id]
+    assert not (home.run_folder(run_id) / "journal.jsonl").exists()
+    assert (home.run_folder(run_id) / "run.log").read_text().count("SUCCEEDED\n") == 1
+
+
+def test_a_database_that_another_program_has_open_delays_nothing(home: Home) -> None:
+    first = run_local(small, {}, home=home.path).run_id
+    script = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('open', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, str(home.database)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"open\n"
+    second = run_local(small, {}, home=home.path).run_id
+    assert {record.run_id for record in listed(home)} == {first, second}
+    holder.communicate()
+    assert {record.run_id for record in listed(home)} == {first, second}
+
+
+@pytest.mark.parametrize("content", [b"not a database", b"\x00" * 100_000, b""])
+def test_a_broken_database_is_kept_and_made_again_from_the_files(home: Home, content: bytes) -> None:
+    ids = [run_local(small, {}, home=home.path).run_id for _ in range(2)]
+    before = shown(home, ids[0])
+    home.database.write_bytes(content)
+    told: list[str] = []
+    store = LocalStore(home, warn=told.append)
+    assert [record.run_id for record in store.runs()] == ids[::-1]
+    assert shown(home, ids[0]) == before
+    if content:
+        (backup,) = home.path.glob("dagy.duckdb.bak-*")
+        assert backup.read_bytes() == content
+        assert len(told) == 1
+        assert str(home.database) in told[0]
+        assert backup.name in told[0]
+
+
+def test_a_journal_cut_in_the_middle_of_a_line_is_read_up_to_there(home: Home, flow_file: Path) -> None:
+    process = subprocess.Popen(
+        dagy(home, "run", f"{flow_file}:work", "--param", "count=5000"),
+        env=environ(home),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "short-5" in line:
+            break
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    process.stderr.close()
+    (journal,) = home.runs.glob("*/journal.jsonl")
+    with open(journal, "ab") as file:
+        file.write(b'{"event": "task_ended", "i": 3, "id')
+    (record,) = listed(home)
+    assert record.status == "FAILED"
+    assert all(each.status.is_terminal for each in shown(home, record.run_id).task_runs)
+
+
+def test_a_forked_child_does_not_keep_a_dead_run_alive(home: Home, tmp_path: Path) -> None:
+    path = tmp_path / "forks.py"
+    path.write_text(
+        "import os, time\n"
+        "from dagy import flow, task\n"
+        "@task\n"
+        "def forks() -> None:\n"
+        "    if not os.fork():\n"
+        "        time.sleep(20)\n"
+        "        os._exit(0)\n"
+        "    print('forked', flush=True)\n"
+        "    time.sleep(20)\n"
+        "@flow\n"
+        "def forking() -> None:\n"
+        "    forks()\n"
+    )
+    process = subprocess.Popen(
+        dagy(home, "run", f"{path}:forking"),
+        env=environ(home),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "forked" in line:
+            break
+    try:
+        process.kill()
+        process.wait()
+        (record,) = listed(home)
+        assert record.status == "FAILED"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.stderr.close()
+
+
+def test_a_full_disk_ends_the_run_with_one_sentence(home: Home, flow_file: Path) -> None:
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000));"
+        "from dagy.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", limited, "-q", "run", f"{flow_file}:work", "--param", "count=150"],
+        env=environ(home),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert f"The local directory {home.path} can not be used (File too large" in done.stderr
+    (record,) = listed(home)
+    assert record.status == "FAILED"
+
+
+def test_times_survive_the_store_to_the_microsecond(home: Home) -> None:
+    run_id = run_local(small, {}, home=home.path).run_id
+    stored = shown(home, run_id)
+    document = json.loads((home.run_folder(run_id) / "metadata.json").read_text())
+    assert document["started_at"] == stored.to_dict()["started_at"]
+    assert stored.started_ns is not None
+    assert abs(stored.started_ns / 1e9 - time.time()) < 600
+
+
+def test_a_listing_while_a_thread_runs_flows_never_fails(home: Home) -> None:
+    over = threading.Event()
+
+    def list_all() -> None:
+        while not over.is_set():
+            listed(home)
+
+    thread = threading.Thread(target=list_all)
+    thread.start()
+    try:
+        for _ in range(5):
+            assert run_local(small, {}, home=home.path).status == "SUCCEEDED"
+    finally:
+        over.set()
+        thread.join()
+    assert len(listed(home)) == 5
