@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dagy import parameters
+from dagy import checks, parameters
 from dagy.decorators import Flow, Task, building
-from dagy.errors import FlowDefinitionError, ParameterError
+from dagy.errors import DagyError, FlowDefinitionError, ParameterError
 from dagy.references import NotEncodable, TaskOutput, encode
 from dagy.spec import FlowSpec, TaskRunSpec, TaskSpec
+from dagy.tracebacks import user_traceback
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,23 @@ def build_flow(flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str,
     recorder = _Recorder(flow)
     token = building.set(recorder)
     try:
-        returned = flow.fn(**values)
+        returned = _body(flow, values)
         outputs = recorder.encode_outputs(returned)
     finally:
         building.reset(token)
     return BuiltFlow(flow=flow, spec=recorder.spec(outputs), parameters=values, tasks=recorder.tasks)
+
+
+def _body(flow: Flow[Any, Any], values: Mapping[str, Any]) -> Any:
+    try:
+        return flow.fn(**values)
+    except DagyError:
+        raise
+    except Exception as exc:  # the boundary to user code
+        raise FlowDefinitionError(
+            f"Flow {flow.name!r} raised while it was built: {type(exc).__name__}: {exc}",
+            user_traceback=user_traceback(exc),
+        ) from exc
 
 
 def flow_parameters(flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +220,7 @@ def with_namespace(spec: FlowSpec, namespace: str) -> FlowSpec:
 
 
 def _annotation_text(annotation: Any) -> str | None:
-    return None if annotation is inspect.Signature.empty else parameters.describe(annotation)
+    return None if annotation is inspect.Signature.empty else checks.describe(annotation)
 
 
 def _kind(value: object) -> str:

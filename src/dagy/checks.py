@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from dagy.errors import ParameterTypeError
-from dagy.shapes import SCALARS, Kind, Shape, fields_of, scalar_name, shape_of
+from dagy.shapes import SCALARS, Field, Kind, Shape, fields_of, scalar_name, shape_of
 
 Checker = Callable[[Any], object]
 _LISTS, _SETS, _WALKED = (list, tuple), (list, tuple, set, frozenset), (list, tuple, set, frozenset, dict)
@@ -294,10 +294,17 @@ def _key_checker(checker: Checker) -> Checker:
     return check_key
 
 
+#: What checks a field, and the field.
+_FieldCheck = tuple[Checker, Field]
+
+
 def _compile_dataclass(shape: Shape, expected: str) -> Checker:
     cls = shape.base
-    # At the first use, because a dataclass may contain itself.
-    fields = functools.cache(lambda: fields_of(cls))
+
+    @functools.cache
+    def fields() -> dict[str, _FieldCheck]:
+        # At the first use, because a dataclass may contain itself.
+        return {name: (compile_check(field.annotation), field) for name, field in fields_of(cls).items()}
 
     def check_dataclass(value: object) -> object:
         if isinstance(value, cls):
@@ -308,8 +315,7 @@ def _compile_dataclass(shape: Shape, expected: str) -> Checker:
         unknown = [name for name in value if name not in fields() and name not in cls.__dataclass_fields__]
         if unknown:
             raise Mismatch(expected, value, f"it has no field {unknown[0]!r}, only {', '.join(fields())}")
-        given = {name: field for name, field in fields().items() if field.required or name in value}
-        checked = {name: _checked_field(value, name, field.annotation) for name, field in given.items()}
+        checked = _checked_fields(value, fields())
         try:
             return cls(**checked)
         except (TypeError, ValueError) as exc:
@@ -318,14 +324,18 @@ def _compile_dataclass(shape: Shape, expected: str) -> Checker:
     return check_dataclass
 
 
-def _checked_field(value: Mapping[str, object], name: str, annotation: object) -> object:
-    try:
-        if name not in value:
-            raise Mismatch(describe(annotation), _NOTHING)
-        return compile_check(annotation)(value[name])
-    except Mismatch as wrong:
-        wrong.path = f".{name}{wrong.path}"
-        raise
+def _checked_fields(value: Mapping[str, object], fields: Mapping[str, _FieldCheck]) -> dict[str, object]:
+    checked = {}
+    for name, (checker, field) in fields.items():
+        try:
+            if name in value:
+                checked[name] = checker(value[name])
+            elif field.required:
+                raise Mismatch(describe(field.annotation), _NOTHING)
+        except Mismatch as wrong:
+            wrong.path = f".{name}{wrong.path}"
+            raise
+    return checked
 
 
 def _compile_class(shape: Shape, expected: str) -> Checker:
@@ -346,20 +356,24 @@ def _compile_pydantic(shape: Shape, expected: str) -> Checker:
 def _pydantic_checker(annotation: Any, expected: str) -> Checker:
     import pydantic  # noqa: PLC0415 - 100 ms that only models and constraints need
 
+    # What is left where pydantic can not help: before Python 3.12 it refuses typing.TypedDict, and always a class that
+    # names a type which only type checkers see.
+    parent = next((each for each in (dict, tuple) if each in getattr(annotation, "__mro__", ())), Any)
+    check_parent = compile_check(parent)
     # In a tuple, because a bare TypedDict takes no settings: without `extra` its other keys would be lost.
     single: Any = types.GenericAlias(tuple, (annotation,))
     try:
         adapter = pydantic.TypeAdapter[Any](single, config={"arbitrary_types_allowed": True, "extra": "allow"})
     except (pydantic.PydanticUserError, pydantic.PydanticUndefinedAnnotation):
-        return lambda value: value
+        return check_parent
 
     def check_by_adapter(value: object) -> object:
         try:
             return adapter.validate_python((value,))[0]
         except pydantic.ValidationError as exc:
             raise Mismatch(expected, value, _sentence(exc.errors(include_url=False))) from exc
-        except pydantic.PydanticUserError:  # it names a type that exists for type checkers only
-            return value
+        except pydantic.PydanticUserError:
+            return check_parent(value)
 
     return check_by_adapter
 

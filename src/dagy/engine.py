@@ -259,7 +259,7 @@ class Engine:
                 outcome.error_message or "",
                 run_id=self._workplace.run_id,
                 task_run_id=attempt.node.id,
-                trace=outcome.trace or "",
+                user_traceback=outcome.trace or "",
             )
         if self._fail_fast and self._stop is None:
             self._stop = Stop(RunStatus.FAILED, str(self._first_failure))

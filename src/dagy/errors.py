@@ -110,7 +110,11 @@ class RetryConfigurationError(DagyError):
 
 
 class FlowDefinitionError(DagyError):
-    """The body of a flow can not be turned into a graph."""
+    """A flow can not be turned into a graph. `user_traceback` says where, if its body raised."""
+
+    def __init__(self, message: str, *, user_traceback: str = "") -> None:
+        super().__init__(message)
+        self.user_traceback = user_traceback
 
 
 class SpecFormatError(DagyError):
@@ -198,13 +202,13 @@ class DependencyCycleError(LocalExecutionError):
 
 
 class TaskFailedError(LocalExecutionError):
-    """A task failed after all its attempts and ended the run. `trace` is the traceback of the user's own frames."""
+    """A task failed after all its attempts and ended the run. `user_traceback` has the frames of the user's code."""
 
     def __init__(
-        self, task_name: str, message: str, *, run_id: str = "", task_run_id: str = "", trace: str = ""
+        self, task_name: str, message: str, *, run_id: str = "", task_run_id: str = "", user_traceback: str = ""
     ) -> None:
         super().__init__(f"Task {task_name} failed: {message}")
-        self.trace = trace
+        self.user_traceback = user_traceback
         self.task_name = task_name
         self.run_id = run_id
         self.task_run_id = task_run_id

@@ -38,4 +38,4 @@ _UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 
 def slug(name: str) -> str:
     """Return a readable, shell-safe part of an id; different names may share one."""
-    return _SLUG_GAP.sub("_", name).strip("_")[:_SLUG_CHARACTERS] or "flow"
+    return _SLUG_GAP.sub("_", name).strip("_-")[:_SLUG_CHARACTERS] or "flow"

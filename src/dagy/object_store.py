@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,6 +60,8 @@ class LocalObjectStore:
         temporary.replace(path)
 
     def put_file(self, key: str, path: Path) -> None:
+        import shutil  # noqa: PLC0415 - loads the archive formats, which a run without files does not need
+
         target = self._writable(key)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         shutil.copyfile(path, temporary)
@@ -162,6 +163,7 @@ class S3ObjectStore:
     def _downloads(self) -> Path:
         if self._folder is None:
             import atexit  # noqa: PLC0415 - only a process that downloads leaves something to clean up
+            import shutil  # noqa: PLC0415 - see `LocalObjectStore.put_file`
             import tempfile  # noqa: PLC0415 - loads random and hashlib
 
             self._folder = Path(tempfile.mkdtemp(prefix="dagy-objects-"))

@@ -133,6 +133,24 @@ def _read_scalar(text: str, shape: Shape) -> object:
     return compile_check(cls)(value)
 
 
+def _read_enum(text: str, shape: Shape) -> object:
+    for member in shape.base:
+        if str(member.value) == text:
+            return member
+    return compile_check(shape.base)(text)
+
+
+def _read_literal(text: str, shape: Shape) -> object:
+    for literal in shape.args:
+        try:
+            value = _read(text, type(literal))
+        except Mismatch:
+            continue
+        if value == literal:
+            return literal
+    raise Mismatch(describe(shape.annotation), text)
+
+
 def _read_union(text: str, shape: Shape) -> object:
     # Null before all, text after all else; and 1 is a number before it is true.
     ranks = {id(type(None)): 0, id(bool): 2, id(str): 3, id(Any): 3}
@@ -167,6 +185,8 @@ def _read_other(text: str, shape: Shape) -> object:
 _READERS: dict[Kind, Callable[[str, Shape], object]] = {
     Kind.ANY: lambda text, shape: _from_json(text, text),  # noqa: ARG005 - the shape of the table
     Kind.SCALAR: _read_scalar,
+    Kind.ENUM: _read_enum,
+    Kind.LITERAL: _read_literal,
     Kind.UNION: _read_union,
     Kind.ARRAY: _read_container,
     Kind.MAPPING: _read_container,

@@ -9,13 +9,11 @@ import contextvars
 import inspect
 import queue
 import threading
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
-from dagy import parameters
+from dagy import checks, parameters
 from dagy.artifacts import Output, RunOutputs
 from dagy.decorators import Task
 from dagy.errors import ArtifactSerializationError, DagyError, ParameterTypeError, TaskTimeoutError
@@ -23,6 +21,7 @@ from dagy.hooks import Hook, RunContext, State, completed, failed, retrying, run
 from dagy.log_capture import Capture, captured
 from dagy.references import hydrate
 from dagy.spec import TaskRunSpec
+from dagy.tracebacks import user_traceback
 
 
 @dataclass(slots=True)
@@ -108,10 +107,10 @@ class Call:
     def _check(self, name: str, value: Any, annotation: Any) -> Any:
         kind = self._signature.parameters[name].kind
         if kind is inspect.Parameter.VAR_POSITIONAL:
-            return tuple(parameters.check(item, annotation, name=name, owner=self.owner) for item in value)
+            return tuple(checks.check(item, annotation, name=name, owner=self.owner) for item in value)
         if kind is inspect.Parameter.VAR_KEYWORD:
-            return {key: parameters.check(item, annotation, name=key, owner=self.owner) for key, item in value.items()}
-        return parameters.check(value, annotation, name=name, owner=self.owner)
+            return {key: checks.check(item, annotation, name=key, owner=self.owner) for key, item in value.items()}
+        return checks.check(value, annotation, name=name, owner=self.owner)
 
     def __call__(self, inputs: dict[str, Any]) -> Any:
         if self._by_name_only:
@@ -157,7 +156,7 @@ def execute_attempt(attempt: Attempt, workplace: Workplace, *, on_late_end: Call
         try:
             return _Execution(attempt, workplace, capture, on_late_end).run()
         except BaseException as exc:  # the boundary to user code: whatever happens is the outcome of the attempt
-            return Outcome(error_message=_message(exc), trace=user_trace(exc))
+            return Outcome(error_message=_message(exc), trace=user_traceback(exc))
 
 
 class _Execution:
@@ -189,7 +188,7 @@ class _Execution:
             # The function succeeded; calling it again would repeat its effects and return the same thing.
             outcome = Outcome(error_message=str(exc))
         except BaseException as exc:  # the boundary to user code
-            outcome = Outcome(error_message=_message(exc), trace=user_trace(exc), may_retry=self._may_retry(exc))
+            outcome = Outcome(error_message=_message(exc), trace=user_traceback(exc), may_retry=self._may_retry(exc))
         return self._completed(outcome) if outcome.error_message is None else self._failed(outcome)
 
     def _resolved_inputs(self) -> dict[str, Any]:
@@ -228,7 +227,7 @@ class _Execution:
         try:
             return bool(condition(error))
         except Exception as exc:  # a broken predicate must not hide the task's own error
-            self._capture.sink("ERROR", f"retry_condition_fn raised, so there is no retry: {user_trace(exc)}")
+            self._capture.sink("ERROR", f"retry_condition_fn raised, so there is no retry: {user_traceback(exc)}")
             return False
 
     def _before(self) -> None:
@@ -265,7 +264,7 @@ def fire(hooks: tuple[Hook, ...], context: RunContext, state: State, sink: Calla
             hook(context, state)
         except Exception as exc:  # the documented promise
             name = getattr(hook, "__name__", repr(hook))
-            for line in f"hook {name} raised: {user_trace(exc)}".split("\n"):
+            for line in f"hook {name} raised: {user_traceback(exc)}".split("\n"):
                 sink("ERROR", line)
 
 
@@ -370,17 +369,6 @@ class ThreadRunner:
             self._reports.ended(attempt, outcome)
         finally:
             here.reporting = False
-
-
-_OWN_FOLDER = str(Path(__file__).parent)
-
-
-def user_trace(error: BaseException) -> str:
-    """Return the traceback of an exception from the first frame that is not Dagy's own, without a final line end."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
-        frame = frame.tb_next
-    return "".join(traceback.format_exception(type(error), error, frame)).rstrip("\n")
 
 
 def _message(error: BaseException) -> str:

@@ -11,19 +11,7 @@ import sys
 import types
 from collections import abc
 from collections.abc import Callable
-from typing import (
-    Annotated,
-    Any,
-    ForwardRef,
-    Literal,
-    NamedTuple,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-    is_typeddict,
-)
+from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 
 class Scalar(NamedTuple):
@@ -85,7 +73,7 @@ class Shape(NamedTuple):
 
 
 def shape_of(annotation: object) -> Shape:
-    """Return what an annotation is; "any" if there is none, or it can not be resolved, or it is like ParamSpec."""
+    """Return what an annotation is; `Kind.ANY` if there is none, or it is not resolved, or says nothing of a value."""
     bare = _unwrapped(annotation)
     base, args = get_origin(bare) or bare, get_args(bare)
     if base is not Literal:
@@ -98,8 +86,6 @@ def _unwrapped(annotation: Any) -> Any:
     origin, args = get_origin(annotation), get_args(annotation)
     if annotation is None or annotation is object or isinstance(annotation, (str, ForwardRef)):
         return Any
-    if sys.version_info < (3, 12) and is_typeddict(annotation):
-        return dict  # pydantic knows only that of typing_extensions
     if isinstance(annotation, TypeVar):
         return _unwrapped(annotation.__bound__)
     if hasattr(annotation, "__supertype__"):
@@ -118,7 +104,7 @@ def _kind(base: Any) -> Kind:
         return Kind.LITERAL
     if base is Annotated or type(base).__name__ == "TypeAliasType":
         return Kind.PYDANTIC
-    if not isinstance(base, type) or base.__module__ == "typing" or base.__name__ == "_empty":
+    if not isinstance(base, type) or base.__module__ == "typing" or scalar_name(base) == "inspect._empty":
         return Kind.ANY
     if base in _ARRAYS:
         return Kind.ARRAY
@@ -136,9 +122,13 @@ def _kind_of_class(cls: type) -> Kind:
         return Kind.DATACLASS
     if getattr(cls, "_is_protocol", False):
         return Kind.ANY
-    is_library = cls.__module__ != "builtins" and cls.__module__.partition(".")[0] in sys.stdlib_module_names
-    # What derives from them is a NamedTuple or a TypedDict.
-    return Kind.PYDANTIC if is_library or issubclass(cls, (tuple, dict)) else Kind.CLASS
+    # An abstract class without content, such as Iterator or Callable, is as plain as object.
+    is_plain = cls.__module__ == "builtins" or (
+        cls.__module__ == "collections.abc" and not issubclass(cls, abc.Collection)
+    )
+    is_library = not is_plain and cls.__module__.partition(".")[0] in sys.stdlib_module_names
+    # What derives from dict and tuple is mostly a TypedDict or a NamedTuple.
+    return Kind.PYDANTIC if is_library or issubclass(cls, (dict, tuple)) else Kind.CLASS
 
 
 def scalar_name(cls: type) -> str:

@@ -212,10 +212,9 @@ class TestRefused:
         path.write_bytes(damaged[: data.draw(st.integers(0, len(whole)))] if data.draw(st.booleans()) else damaged)
         try:
             open_artifact(path).unpack(folder / "unpacked")
-        except InvalidArtifact as exc:
-            assert "\n" not in str(exc)
-        else:
-            assert {name: (folder / "unpacked" / name).read_bytes() for name in contents()} == contents()
+        except InvalidArtifact:
+            return
+        assert {name: (folder / "unpacked" / name).read_bytes() for name in contents()} == contents()
 
 
 class TestUnpacking:
@@ -227,7 +226,7 @@ class TestUnpacking:
     def test_where_nothing_can_be_written_is_named(self, tmp_path):
         artifact = open_artifact(pack(tmp_path, contents()))
         (tmp_path / "file").touch()
-        with pytest.raises(LocalStoreError, match="can not be unpacked to .*file/x"):
+        with pytest.raises(LocalStoreError, match=r"can not be unpacked to .*file/x"):
             artifact.unpack(tmp_path / "file/x")
 
     def test_of_what_was_replaced_since_is_checked_again(self, tmp_path):

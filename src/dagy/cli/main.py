@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import NoReturn
 
 import dagy
-from dagy.errors import APIError, DagyError, ExitCode, FlowImportError, LocalExecutionError, TaskFailedError, shown
+from dagy.errors import APIError, DagyError, ExitCode, LocalExecutionError, shown
 
 #: (name, what `dagy --help` says, module). A module has `add_arguments(parser)` and `run(args) -> int`.
 COMMANDS = (
@@ -118,13 +118,9 @@ def _home(environ: Mapping[str, str]) -> object:
 
 
 def _fail(error: DagyError | LocalExecutionError, *, verbose: bool) -> int:
-    trace = ""
-    if isinstance(error, FlowImportError):
-        trace = error.user_traceback
-    elif isinstance(error, TaskFailedError):
-        trace = error.trace
-    if trace:
-        print(trace.rstrip("\n"), file=sys.stderr)
+    user_traceback = getattr(error, "user_traceback", "")
+    if user_traceback:
+        print(user_traceback.rstrip("\n"), file=sys.stderr)
     print(shown(error), file=sys.stderr)
     if verbose and isinstance(error, APIError) and error.request_id:
         print(f"Request id: {error.request_id}", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import threading
 import time
@@ -157,7 +156,9 @@ class _LocalRun:
                 file.writelines(self._built.spec.to_json_lines())
             return Journal.create(folder, self._record)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
+            for each in folder.iterdir():
+                each.unlink()
+            folder.rmdir()
             raise
 
     def execute(

@@ -130,7 +130,7 @@ def test_nothing_is_recorded_of_a_flow_that_can_not_be_built(tmp_path: Path) -> 
     def broken() -> None:
         raise KeyError("in the body")
 
-    with pytest.raises(KeyError):
+    with pytest.raises(FlowDefinitionError, match="Flow 'broken' raised while it was built: KeyError: 'in the body'"):
         run_local(broken, {}, home=tmp_path)
     with pytest.raises(ParameterError, match="did you mean 'day'"):
         run_local(daily, {"dya": "2026-01-01"}, home=tmp_path)
