@@ -285,7 +285,7 @@ def _key_checker(checker: Checker) -> Checker:
         try:
             return checker(key)
         except Mismatch as wrong:
-            with contextlib.suppress(Mismatch, ValueError):
+            with contextlib.suppress(Mismatch, ValueError, RecursionError):
                 if isinstance(key, str):
                     return checker(json.loads(key))  # JSON turns every key into text
             wrong.expected = f"a key of type {wrong.expected}"
@@ -294,15 +294,11 @@ def _key_checker(checker: Checker) -> Checker:
     return check_key
 
 
-#: What checks a field, and the field.
-_FieldCheck = tuple[Checker, Field]
-
-
 def _compile_dataclass(shape: Shape, expected: str) -> Checker:
     cls = shape.base
 
     @functools.cache
-    def fields() -> dict[str, _FieldCheck]:
+    def fields() -> dict[str, tuple[Checker, Field]]:
         # At the first use, because a dataclass may contain itself.
         return {name: (compile_check(field.annotation), field) for name, field in fields_of(cls).items()}
 
@@ -324,7 +320,7 @@ def _compile_dataclass(shape: Shape, expected: str) -> Checker:
     return check_dataclass
 
 
-def _checked_fields(value: Mapping[str, object], fields: Mapping[str, _FieldCheck]) -> dict[str, object]:
+def _checked_fields(value: Mapping[str, object], fields: Mapping[str, tuple[Checker, Field]]) -> dict[str, object]:
     checked = {}
     for name, (checker, field) in fields.items():
         try:
@@ -356,10 +352,11 @@ def _compile_pydantic(shape: Shape, expected: str) -> Checker:
 def _pydantic_checker(annotation: Any, expected: str) -> Checker:
     import pydantic  # noqa: PLC0415 - 100 ms that only models and constraints need
 
-    # What is left where pydantic can not help: before Python 3.12 it refuses typing.TypedDict, and always a class that
-    # names a type which only type checkers see.
-    parent = next((each for each in (dict, tuple) if each in getattr(annotation, "__mro__", ())), Any)
-    check_parent = compile_check(parent)
+    # For what pydantic refuses: typing.TypedDict before Python 3.12, and a class that names a type which only type
+    # checkers see.
+    check_parent = compile_check(
+        next((each for each in (dict, tuple) if each in getattr(annotation, "__mro__", ())), Any)
+    )
     # In a tuple, because a bare TypedDict takes no settings: without `extra` its other keys would be lost.
     single: Any = types.GenericAlias(tuple, (annotation,))
     try:

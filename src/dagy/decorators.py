@@ -338,8 +338,8 @@ def _known_settings(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
         if name not in known:
             import difflib  # noqa: PLC0415 - only for the message
 
-            near = [each for each in known if each.startswith(name)] or difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"it has: {', '.join(known)}"
+            near = difflib.get_close_matches(name, known, 3)
+            hint = f"did you mean {' or '.join(map(repr, near))}?" if near else f"it has: {', '.join(known)}"
             raise FlowDefinitionError(f"@{kind.__name__.lower()} has no setting {name!r}; {hint}")
     return settings
 

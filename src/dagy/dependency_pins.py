@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from dagy.errors import ConfigError
-from dagy.loader import FlowSource, repository_of
+from dagy.flow_source import FlowSource, repository_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

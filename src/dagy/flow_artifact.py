@@ -24,7 +24,8 @@ from typing import Any
 
 from dagy.decorators import Flow
 from dagy.errors import ArtifactNotFound, InvalidArtifact, LocalStoreError, SpecFormatError
-from dagy.loader import FlowSource, flow_of, import_source
+from dagy.flow_source import FlowSource
+from dagy.loader import flow_of, import_source
 from dagy.spec import FlowSpec
 
 SPEC_NAME = "flow_spec.json"

@@ -1,9 +1,7 @@
 """From `<path>:<flow_fn>` to the flow: files are imported under their import path, never as `__main__`.
 
-A flow file lies below a *root*: the working directory, else the git repository, else its own folder. Its import path is
-its path below the root (`pipelines/daily.py` is `pipelines.daily`), so that another process with the same tree finds
-every task by name. Both its own folder and the root are searched for imports, the own folder first, as
-`python pipelines/daily.py` would do.
+The module is registered in `sys.modules`, and the folders of its own imports are put on `sys.path`; `dagy.flow_source`
+says how both follow from the place of the file.
 """
 
 from __future__ import annotations
@@ -11,76 +9,22 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module, invalidate_caches
-from importlib.machinery import (
-    EXTENSION_SUFFIXES,
-    SOURCE_SUFFIXES,
-    ExtensionFileLoader,
-    FileFinder,
-    ModuleSpec,
-    PathFinder,
-    SourceFileLoader,
-)
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from dagy.decorators import Flow, Task
 from dagy.errors import FlowFileNotFound, FlowImportError, FlowNotFound, InvalidTarget
+from dagy.flow_source import TAKEN, FlowSource, find_module, is_installed, locate
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from traceback import TracebackException
     from types import CodeType, ModuleType
 
-#: Import paths that begin with one of these would reach Python or Dagy instead of the user's file.
-_TAKEN = sys.stdlib_module_names | {"dagy", "__main__"}
-
 _PACKAGE_FILE = "__init__.py"
 _DAGY = str(Path(__file__).parent) + os.sep
-_STANDARD_LIBRARY = Path(os.__file__).resolve().parent
-
-
-class FlowSource(NamedTuple):
-    """Where a flow's file lies and how it is imported.
-
-    Attributes:
-        file: the file, absolute and without links.
-        root: the folder below which local modules lie.
-        namespace: the file's folder relative to the working directory, else to the repository, else `""`.
-        folders: where imports are looked up first, in this order.
-    """
-
-    file: Path
-    root: Path
-    namespace: str
-    folders: tuple[Path, ...]
-
-    @property
-    def path(self) -> str:
-        """The file relative to the root, with `/`."""
-        return self.file.relative_to(self.root).as_posix()
-
-    @property
-    def module(self) -> str:
-        """The import path; only the last part where a folder's name can not be imported or belongs to Python."""
-        parts = self.file.relative_to(self.root).with_suffix("").parts
-        if parts[-1] == "__init__" and len(parts) > 1:
-            parts = parts[:-1]
-        if any("." in part for part in parts) or parts[0] in _TAKEN:
-            parts = parts[-1:]
-        return ".".join(parts)
-
-
-class FoundModule(NamedTuple):
-    """A module on disk.
-
-    Attributes:
-        file: None for a folder without `__init__.py`.
-        folders: where its submodules are, none for what is not a package.
-    """
-
-    file: Path | None
-    folders: tuple[Path, ...]
 
 
 def parse_target(text: str) -> tuple[Path, str]:
@@ -147,43 +91,6 @@ def load_task(path: str) -> Task[Any, Any]:
     return found
 
 
-def locate(file: Path, *, cwd: Path) -> FlowSource:
-    """Return how a flow's file is imported when the working directory is `cwd`."""
-    file, cwd = file.resolve(), cwd.resolve()
-    folder = file.parent
-    for base in (cwd, repository_of(file)):
-        if base is not None and file.is_relative_to(base):
-            namespace = folder.relative_to(base).as_posix()
-            return FlowSource(file, base, "" if namespace == "." else namespace, _distinct(folder, base))
-    return FlowSource(file, folder, "", (folder,))
-
-
-def repository_of(file: Path) -> Path | None:
-    """Return the root of the git repository around a file, None without one."""
-    return next((folder for folder in file.parents if (folder / ".git").exists()), None)
-
-
-def is_installed(path: Path) -> bool:
-    """Tell whether a file belongs to Python or to an installed distribution, not to a user's project."""
-    return not {"site-packages", "dist-packages"}.isdisjoint(path.parts) or path.is_relative_to(_STANDARD_LIBRARY)
-
-
-def find_module(name: str, folders: Iterable[Path]) -> FoundModule | None:
-    """Return the module that `import <name>` would find in these folders; the name has no dots. Nothing is executed."""
-    portions: list[Path] = []
-    for folder in folders:
-        spec = FileFinder(
-            str(folder), (ExtensionFileLoader, EXTENSION_SUFFIXES), (SourceFileLoader, SOURCE_SUFFIXES)
-        ).find_spec(name)
-        if spec is None:
-            continue
-        inside = tuple(map(Path, spec.submodule_search_locations or ()))
-        if spec.origin is not None and spec.loader is not None:
-            return FoundModule(Path(spec.origin), inside)
-        portions.extend(inside)
-    return FoundModule(None, tuple(portions)) if portions else None
-
-
 def attribute_of(module: ModuleType, thing: Flow[Any, Any] | Task[Any, Any]) -> str | None:
     """Return the name under which a module holds a flow or task: its own name, else any; None if it does not."""
     own_name = str(getattr(thing.fn, "__qualname__", ""))
@@ -223,7 +130,7 @@ def import_source(source: FlowSource) -> ModuleType:
     name = source.module
     if "." in source.file.stem:
         raise FlowImportError(f"Unable to load module from {source.file}: its name has a dot in it, rename the file")
-    if name in _TAKEN:
+    if name in TAKEN:
         raise FlowImportError(
             f"Unable to load module from {source.file}: its name is the one of Python's or Dagy's module {name!r}, "
             "rename the file"
@@ -363,7 +270,7 @@ def _forget_namesakes(source: FlowSource) -> None:
     earlier = {folder for each in _sources for folder in each.folders} - set(source.folders)
     if not earlier:
         return
-    for name in [name for name in sys.modules if "." not in name and name not in _TAKEN]:
+    for name in [name for name in sys.modules if "." not in name and name not in TAKEN]:
         file = _file_of(sys.modules[name])
         if file is None or is_installed(file):
             continue
@@ -394,10 +301,6 @@ def _file_of(module: ModuleType) -> Path | None:
 def _file_state(file: Path) -> tuple[Path, int, int]:
     status = file.stat()
     return file, status.st_mtime_ns, status.st_size
-
-
-def _distinct(*folders: Path) -> tuple[Path, ...]:
-    return tuple(dict.fromkeys(folders))
 
 
 def _suggestion(name: str, flows: list[str]) -> str:

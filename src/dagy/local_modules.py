@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from dagy.errors import FlowDefinitionError
-from dagy.loader import FoundModule, find_module, is_installed
+from dagy.flow_source import FoundModule, find_module, is_installed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

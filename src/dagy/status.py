@@ -22,6 +22,7 @@ class RunStatus(str, Enum):
     CANCELLED = "CANCELLED"
 
     __str__ = str.__str__
+    __hash__ = str.__hash__
     __format__ = str.__format__  # type: ignore[assignment]  # printed as the plain text, padding included
 
     @property
@@ -42,6 +43,7 @@ class TaskRunStatus(str, Enum):
     CACHED = "CACHED"
 
     __str__ = str.__str__
+    __hash__ = str.__hash__
     __format__ = str.__format__  # type: ignore[assignment]  # printed as the plain text, padding included
 
     @property

@@ -9,7 +9,7 @@ import pytest
 
 from dagy.dependency_pins import DependencyPins, dependency_pins
 from dagy.errors import ConfigError
-from dagy.loader import locate
+from dagy.flow_source import locate
 
 SCRIPT = """
     # /// script

@@ -191,7 +191,7 @@ class TestS3:
         code = (
             "import sys\nfrom dagy.object_store import open_object_store\n"
             "try:\n    open_object_store(sys.argv[1]).get('k')\n"
-            "except Exception as exc:\n    print(type(exc).__name__, exc.exit_code, exc)"
+            "except Exception as exc:\n    print(type(exc).__name__, int(exc.exit_code), exc)"
         )
         environ = {"AWS_ENDPOINT_URL": endpoint, "AWS_EC2_METADATA_DISABLED": "true"}
         assert run(code, "s3://b", environ).startswith("ObjectStoreError 3 There are no AWS credentials for the bucket")
@@ -200,7 +200,7 @@ class TestS3:
         code = (
             "import sys\nfrom dagy.object_store import open_object_store\n"
             "try:\n    open_object_store(sys.argv[1]).get('k')\n"
-            "except Exception as exc:\n    print(type(exc).__name__, exc.exit_code, exc)"
+            "except Exception as exc:\n    print(type(exc).__name__, int(exc.exit_code), exc)"
         )
         printed = run(code, "s3://b", {"AWS_PROFILE": "nobody"})
         assert printed.startswith(

@@ -407,7 +407,8 @@ def test_another_process_runs_the_artifact_of_a_package(tmp_path):
 def test_a_flow_of_the_main_module_is_packed_under_its_import_path(tmp_path):
     script = "\nif __name__ == '__main__':\n    import dagy\n    dagy.build_artifact(daily, output_dir='dist')\n"
     write(tmp_path, {**PROJECT, "pipelines/daily.py": FLOW + script})
-    environ = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH, "PYTHONPATH": str(tmp_path)}
+    searched = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])  # `python <file>` leaves the root out
+    environ = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH, "PYTHONPATH": searched}
     subprocess.run([sys.executable, "-W", "error", "pipelines/daily.py"], cwd=tmp_path, env=environ, check=True)
     from_main = (tmp_path / "dist/artifact.zip").read_bytes()
     built = build(tmp_path, {})

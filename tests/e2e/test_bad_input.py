@@ -157,7 +157,7 @@ def test_a_body_that_raises_shows_only_the_users_frames(laptop: Laptop) -> None:
         ),
         (
             "from dagy import flow, task\n@task(retry=1)\ndef a(): ...\n@flow\ndef daily():\n    a()\n",
-            "@task has no setting 'retry'; did you mean 'retries'?",
+            "@task has no setting 'retry'; did you mean 'on_retry' or 'retries'?",
         ),
     ],
 )
