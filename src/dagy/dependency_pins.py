@@ -72,7 +72,12 @@ def _read(path: Path, file: Path, read: Callable[[Path, Path], list[str] | None]
 
 
 def _pins(requirements: list[str], file: Path) -> DependencyPins:
-    return DependencyPins(tuple(sorted({" ".join(each.split()) for each in requirements})), file.name)
+    return DependencyPins(tuple(sorted({_without_login(" ".join(each.split())) for each in requirements})), file.name)
+
+
+def _without_login(requirement: str) -> str:
+    """Return the requirement without the name and token that may stand in its address: artifacts travel."""
+    return re.sub(r"(\w+://)[^/@\s]+@", r"\1", requirement)
 
 
 def _folders(source: FlowSource) -> Iterator[Path]:

@@ -17,14 +17,13 @@ from typing import TYPE_CHECKING, Any
 from dagy.decorators import Flow, Task
 from dagy.errors import FlowFileNotFound, FlowImportError, FlowNotFound, InvalidTarget
 from dagy.flow_source import TAKEN, FlowSource, find_module, is_installed, locate
+from dagy.tracebacks import user_traceback
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from traceback import TracebackException
     from types import CodeType, ModuleType
 
 _PACKAGE_FILE = "__init__.py"
-_DAGY = str(Path(__file__).parent) + os.sep
 
 
 def parse_target(text: str) -> tuple[Path, str]:
@@ -169,15 +168,6 @@ def loaded_modules() -> Iterator[ModuleType]:
     yield from (sys.modules[name] for name in _states if name in sys.modules)
 
 
-def user_traceback(error: BaseException) -> str:
-    """Return the traceback of an exception without the frames of Dagy and of Python's import system."""
-    from traceback import TracebackException  # noqa: PLC0415 - only a file that fails needs it
-
-    trimmed = TracebackException.from_exception(error)
-    _trim(trimmed)
-    return "".join(trimmed.format())
-
-
 #: Flow files that this process has loaded: their state on disk by import path, and where they came from.
 _states: dict[str, tuple[Path, int, int]] = {}
 _sources: list[FlowSource] = []
@@ -310,21 +300,3 @@ def _suggestion(name: str, flows: list[str]) -> str:
     if near:
         return f"; did you mean {near[0]!r}?"
     return f"; its flows are: {', '.join(flows)}" if flows else ""
-
-
-def _trim(error: TracebackException) -> None:
-    frames = [frame for frame in error.stack if not _is_machinery(frame.filename)]
-    if frames:
-        error.stack[:] = frames
-    else:  # the error is in the text of the file: no line of it was executed, so there is no traceback to announce
-        error.stack = None  # type: ignore[assignment]  # what `format` itself tests for
-    for chained in (error.__cause__, error.__context__, *(getattr(error, "exceptions", None) or ())):
-        if chained is not None:
-            _trim(chained)
-
-
-def _is_machinery(filename: str) -> bool:
-    return (
-        filename.startswith((_DAGY, "<frozen importlib", "<frozen runpy"))
-        or filename == import_module.__code__.co_filename
-    )

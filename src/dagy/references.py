@@ -14,6 +14,7 @@ a `$` key is escaped, and outputs of tasks never pass through here.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from enum import Enum
@@ -112,7 +113,9 @@ def encode(value: Any, upstream: dict[str, None]) -> Any:
     if kind is tuple:
         return {"$tuple": [encode(item, upstream) for item in value]}
     if kind in (set, frozenset):
-        return {"$set": [encode(item, upstream) for item in value], "frozen": kind is frozenset}
+        # Sorted, because the order of a set differs between processes and the same flow must give the same spec.
+        items = sorted((encode(item, upstream) for item in value), key=lambda item: json.dumps(item, sort_keys=True))
+        return {"$set": items, "frozen": kind is frozenset}
     return _encode_object(value, upstream)
 
 

@@ -323,3 +323,10 @@ def test_of_requirements_leave_out_comments_options_and_local_paths(tmp_path):
 def test_of_a_malformed_file_are_refused_by_its_name(tmp_path, name, text):
     with pytest.raises(ConfigError, match=r"^The dependencies in .*(missing\.txt|" + name.replace(".", r"\.") + ")"):
         pins(tmp_path, {name: text})
+
+
+def test_a_token_in_an_address_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "flows.py").write_text("")
+    (tmp_path / "requirements.txt").write_text("private @ git+https://me:s3cret@example.invalid/private.git\n")
+    pins = dependency_pins(locate(tmp_path / "flows.py", cwd=tmp_path))
+    assert pins.pins == ("private @ git+https://example.invalid/private.git",)

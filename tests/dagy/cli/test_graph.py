@@ -39,14 +39,12 @@ weather:1.0.0 (3 task runs, 2 edges)
 
 
 @pytest.fixture
-def target(tmp_path: Path) -> Iterator[str]:
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A flow file, whose module is forgotten after the test."""
-    modules, path = set(sys.modules), list(sys.path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
     (tmp_path / "weather_to_draw.py").write_text(SOURCE)
     yield f"{tmp_path / 'weather_to_draw.py'}:weather"
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        del sys.modules[name]
+    sys.modules.pop("weather_to_draw", None)
 
 
 def graph(*words: str, environ: dict[str, str] | None = None) -> int:
