@@ -34,7 +34,7 @@ from moto.server import ThreadedMotoServer
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
 
-FAST = [DOCS / "index.md", REPOSITORY / "README.md", *sorted(DOCS.glob("concepts/*.md")), DOCS / "reference/sdk.md"]
+FAST = [DOCS / "index.md", REPOSITORY / "README.md", *sorted(DOCS.glob("concepts/*.md")), DOCS / "reference/sdk.md", DOCS / "reference/flow-spec.md"]
 SLOW = [DOCS / "quickstart.md", DOCS / "reference/cli.md"]
 
 #: Where the reader of the pages works.

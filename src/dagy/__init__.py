@@ -12,8 +12,9 @@ TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     from dagy.artifacts import LocalArtifact
+    from dagy.authoring import Failure, Settled, allow_failed, choose, tear_down
     from dagy.client.http import DagyClient
-    from dagy.decorators import Flow, Task, flow, task
+    from dagy.decorators import Flow, Task, flow, task, unmapped
     from dagy.deploy import deploy_artifact, upload_artifact_via_api
     from dagy.errors import (
         APIError,
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from dagy.hooks import Hook, RunContext, State, completed, failed, retrying, running
     from dagy.local.runner import LocalRunResult, run_local
     from dagy.log_capture import get_logger
+    from dagy.outputs import TaskOutput
     from dagy.packaging import build_artifact
-    from dagy.references import TaskOutput
     from dagy.spec import FlowSpec
     from dagy.status import RunStatus, TaskRunStatus
 
@@ -45,6 +46,7 @@ __all__ = [
     "DagyClient",
     "DagyError",
     "DependencyCycleError",
+    "Failure",
     "Flow",
     "FlowDefinitionError",
     "FlowFailedError",
@@ -58,6 +60,7 @@ __all__ = [
     "RetryConfigurationError",
     "RunContext",
     "RunStatus",
+    "Settled",
     "State",
     "Task",
     "TaskFailedError",
@@ -65,7 +68,9 @@ __all__ = [
     "TaskRunStatus",
     "TaskTimeoutError",
     "__version__",
+    "allow_failed",
     "build_artifact",
+    "choose",
     "completed",
     "deploy_artifact",
     "failed",
@@ -75,11 +80,14 @@ __all__ = [
     "run_local",
     "running",
     "task",
+    "tear_down",
+    "unmapped",
     "upload_artifact_via_api",
 ]
 
 _HOME_OF = {
     "DagyClient": "dagy.client.http",
+    "Failure": "dagy.authoring",
     "Flow": "dagy.decorators",
     "FlowSpec": "dagy.spec",
     "Hook": "dagy.hooks",
@@ -87,11 +95,14 @@ _HOME_OF = {
     "LocalRunResult": "dagy.local.runner",
     "RunContext": "dagy.hooks",
     "RunStatus": "dagy.status",
+    "Settled": "dagy.authoring",
     "State": "dagy.hooks",
     "Task": "dagy.decorators",
-    "TaskOutput": "dagy.references",
+    "TaskOutput": "dagy.outputs",
     "TaskRunStatus": "dagy.status",
+    "allow_failed": "dagy.authoring",
     "build_artifact": "dagy.packaging",
+    "choose": "dagy.authoring",
     "completed": "dagy.hooks",
     "deploy_artifact": "dagy.deploy",
     "failed": "dagy.hooks",
@@ -101,6 +112,8 @@ _HOME_OF = {
     "run_local": "dagy.local.runner",
     "running": "dagy.hooks",
     "task": "dagy.decorators",
+    "tear_down": "dagy.authoring",
+    "unmapped": "dagy.decorators",
     "upload_artifact_via_api": "dagy.deploy",
 }
 

@@ -4,4 +4,5 @@ import sys
 
 from dagy.cli.main import main
 
-sys.exit(main())
+if __name__ == "__main__":  # a task process imports this module under another name
+    sys.exit(main())

@@ -73,7 +73,7 @@ class Output:
     """A stored task output: where it lies and what it is, and its text when it is small."""
 
     key: str
-    serializer: Literal["json", "file"]
+    serializer: Literal["json", "file", "map"]
     size_bytes: int
     sha256: str
     name: str = JSON_NAME
@@ -119,6 +119,11 @@ class RunOutputs:
         if output.inline is not None:
             return json.loads(output.inline)
         return json.loads(self._objects.get(output.key).decode("utf-8", "surrogatepass"))
+
+    def of_map(self, task_run_id: str) -> Output:
+        """Return the output of a mapped call, which is the list of its items' outputs and has no bytes of its own."""
+        key = f"{self._prefix}/{path_name(task_run_id)}"
+        return Output(key=key, serializer="map", size_bytes=0, sha256="", media_type=None)
 
     def _store_file(self, task_run_id: str, artifact: LocalArtifact) -> Output:
         try:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from dagy import checks, parameters
-from dagy.decorators import Flow, Task, building
+from dagy.decorators import CallOptions, Flow, Task, Unmapped, building
 from dagy.errors import DagyError, FlowDefinitionError, ParameterError
-from dagy.references import NotEncodable, TaskOutput, encode
+from dagy.graph import TEAR_DOWN
+from dagy.outputs import Condition, TaskOutput
+from dagy.references import NotEncodable, Upstream, class_path, encode
 from dagy.spec import FlowSpec, TaskRunSpec, TaskSpec
 from dagy.tracebacks import user_traceback
 
@@ -96,29 +99,32 @@ class _Recorder:
         self._calls: dict[str, int] = {}
         self._signatures: dict[str, inspect.Signature] = {}
         self._groups: list[str] = []
+        self._conditions: list[Any] = []
 
-    def record(self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> TaskOutput:
-        signature = self._signature(task)
-        try:
-            arguments = signature.bind(*args, **kwargs).arguments
-        except TypeError as exc:
-            raise FlowDefinitionError(
-                f"Task {task.name!r} is called with wrong arguments in flow {self._flow.name!r}: {exc}"
-            ) from None
-        upstream: dict[str, None] = {}
+    def record(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> TaskOutput:
+        upstream = Upstream()
+        arguments = self._bound(task, args, kwargs)
         inputs = {name: self._encode(task, name, value, upstream) for name, value in arguments.items()}
-        number = self._calls[task.name] = self._calls.get(task.name, 0) + 1
-        task_run_id = f"{task.name}-{number}"
-        self._nodes.append(
-            TaskRunSpec(
-                id=task_run_id,
-                task=task.name,
-                inputs=inputs,
-                depends_on=tuple(upstream),
-                group=self._groups[-1] if self._groups else None,
-            )
-        )
-        return TaskOutput(task_run_id)
+        return self._add(task, inputs, upstream, options)
+
+    def record_map(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> TaskOutput:
+        upstream = Upstream()
+        arguments = self._bound(task, args, kwargs)
+        fixed = {name: value.value for name, value in arguments.items() if isinstance(value, Unmapped)}
+        lists = {name: _listed(task, name, value) for name, value in arguments.items() if name not in fixed}
+        _check_lengths(task, lists)
+        inputs = {
+            name: self._encode(task, name, fixed[name], upstream)
+            if name in fixed
+            else {"$each": self._encode(task, name, lists[name], upstream)}
+            for name in arguments
+        }
+        mapping = {"over": list(lists), "name": options.map_name, "max_concurrency": options.max_concurrency}
+        return self._add(task, inputs, upstream, options, mapping)
 
     def inline(self, flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         number = self._calls[f"flow {flow.name}"] = self._calls.get(f"flow {flow.name}", 0) + 1
@@ -129,9 +135,80 @@ class _Recorder:
         finally:
             self._groups.pop()
 
+    @contextmanager
+    def under(self, condition: Any) -> Iterator[None]:
+        """Put what is recorded meanwhile under a condition."""
+        self._conditions.append(condition)
+        try:
+            yield
+        finally:
+            self._conditions.pop()
+
+    @contextmanager
+    def torn_down(self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[None]:
+        """Record, after what is recorded meanwhile, a call that follows it whatever becomes of it."""
+        first = len(self._nodes)
+        yield
+        upstream = Upstream()
+        arguments = self._bound(task, args, kwargs)
+        inputs = {name: self._encode(task, name, value, upstream) for name, value in arguments.items()}
+        set_up = tuple(upstream.ids)
+        upstream.ids.update((node.id, None) for node in self._nodes[first:])
+        self._add(task, inputs, upstream, CallOptions(trigger_rule=TEAR_DOWN), set_up=set_up)
+
+    def _add(
+        self,
+        task: Task[Any, Any],
+        inputs: dict[str, Any],
+        upstream: Upstream,
+        options: CallOptions,
+        mapping: dict[str, Any] | None = None,
+        set_up: tuple[str, ...] = (),
+    ) -> TaskOutput:
+        when = self._condition(task, options, upstream)
+        for each in options.after:
+            self._encode(task, "after", each, upstream)
+        name = options.name or task.name
+        number = self._calls[name] = self._calls.get(name, 0) + 1
+        node = TaskRunSpec(
+            id=f"{name}-{number}",
+            task=task.name,
+            inputs=inputs,
+            depends_on=tuple(upstream.ids),
+            tolerates=tuple(upstream.tolerated),
+            set_up=set_up,
+            kind=options.kind,
+            when=when,
+            trigger_rule=options.trigger_rule or ("none_failed" if upstream.alternatives else "all_succeeded"),
+            map=mapping,
+            group=self._groups[-1] if self._groups else None,
+            options=_overrides(task, options.settings),
+        )
+        self._nodes.append(node)
+        return TaskOutput(node.id)
+
+    def _condition(self, task: Task[Any, Any], options: CallOptions, upstream: Upstream) -> Any:
+        conditions = list(self._conditions)
+        if options.when is not None:
+            conditions.append(options.when)
+        if not conditions:
+            return None
+        whole = conditions[0]
+        for each in conditions[1:]:
+            whole = Condition("and", (whole, each))
+        return self._encode(task, "when", whole, upstream)
+
+    def _bound(self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return self._signature(task).bind(*args, **kwargs).arguments
+        except TypeError as exc:
+            raise FlowDefinitionError(
+                f"Task {task.name!r} is called with wrong arguments in flow {self._flow.name!r}: {exc}"
+            ) from None
+
     def encode_outputs(self, returned: Any) -> Any:
         try:
-            return encode(returned, {})
+            return encode(returned, Upstream())
         except NotEncodable as exc:
             raise FlowDefinitionError(
                 f"Flow {self._flow.name!r} returns a {_kind(exc.value)}, which can not be written into its spec; "
@@ -169,16 +246,11 @@ class _Recorder:
                 f"Two tasks of flow {self._flow.name!r} are named {task.name!r} ({import_path(known.fn)} and "
                 f"{import_path(task.fn)}); give one of them another name with @task(name=...)"
             )
-        if inspect.iscoroutinefunction(task.fn):
-            raise FlowDefinitionError(
-                f"Task {task.name!r} is an async function, which this release can not run; write it with a plain def, "
-                "and asyncio.run() inside where needed"
-            )
         self.tasks[task.name] = task
         self._signatures[task.name] = inspect.signature(task.fn)
         return self._signatures[task.name]
 
-    def _encode(self, task: Task[Any, Any], name: str, value: Any, upstream: dict[str, None]) -> Any:
+    def _encode(self, task: Task[Any, Any], name: str, value: Any, upstream: Upstream) -> Any:
         try:
             return encode(value, upstream)
         except NotEncodable as exc:
@@ -191,6 +263,42 @@ class _Recorder:
             raise FlowDefinitionError(f"Argument {name!r} of task {task.name!r} contains itself") from None
 
 
+def _listed(task: Task[Any, Any], name: str, value: Any) -> Any:
+    """Return a mapped argument: a list of the body, or an output that will be one."""
+    if isinstance(value, TaskOutput):
+        return value
+    if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
+        raise FlowDefinitionError(
+            f"map() of task {task.name!r} goes over {name!r}, which is {type(value).__name__} and not a list; wrap it "
+            "in unmapped() to pass it whole to every item"
+        )
+    return list(value)
+
+
+def _check_lengths(task: Task[Any, Any], lists: dict[str, Any]) -> None:
+    if not lists:
+        raise FlowDefinitionError(f"map() of task {task.name!r} has nothing to go over; give it a list")
+    lengths = {name: len(value) for name, value in lists.items() if isinstance(value, list)}
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{name} has {length}" for name, length in lengths.items())
+        raise FlowDefinitionError(
+            f"map() of task {task.name!r} goes over lists of unequal length: {told}; wrap one in unmapped() to pass it "
+            "whole to every item"
+        )
+
+
+def _overrides(task: Task[Any, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of one call as JSON."""
+    if not settings:
+        return {}
+    changed = task.with_settings(settings)
+    document = {name: value for name, value in settings.items() if name not in ("retries", "retry_delay_seconds")}
+    if changed.retry_rules != task.retry_rules:
+        document["retries"] = changed.retries
+        document["retry_delay_seconds"] = list(changed.retry_rules[0].delays_seconds) or None
+    return document
+
+
 def task_spec(task: Task[Any, Any], signature: inspect.Signature) -> TaskSpec:
     """Return the settings of a task as data."""
     return TaskSpec(
@@ -199,10 +307,16 @@ def task_spec(task: Task[Any, Any], signature: inspect.Signature) -> TaskSpec:
         description=task.description,
         executor=task.executor,
         retries=task.retries,
-        retry_delays_seconds=task.retry_delays_seconds,
+        retry_delays_seconds=task.retry_rules[0].delays_seconds if task.retry_rules else (),
+        retry_rules=tuple(
+            {"exceptions": [class_path(kind) for kind in rule.exceptions], "delays_seconds": list(rule.delays_seconds)}
+            for rule in task.retry_rules
+            if rule.exceptions != (Exception,)
+        ),
         retry_jitter_factor=task.retry_jitter_factor,
         timeout_seconds=task.timeout_seconds,
         concurrency_limit=task.concurrency_limit,
+        isolation=task.isolation,
         validate_parameters=task.validate_parameters,
         signature={name: _annotation_text(each.annotation) for name, each in signature.parameters.items()},
         returns={"type": _annotation_text(signature.return_annotation)},

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast, overload
 
 from dagy.errors import FlowDefinitionError
 from dagy.hooks import Hook
-from dagy.retry import RetryDelays, jitter_factor, retry_delays
+from dagy.retry import Retries, RetryDelays, jitter_factor, retry_after_seconds, retry_rules
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from dagy.deploy import DeployResult
     from dagy.local.runner import LocalRunResult
     from dagy.spec import FlowSpec
 
 P = ParamSpec("P")
 R = TypeVar("R")
+V = TypeVar("V")
 F = TypeVar("F", bound=Callable[..., Any])
 
 RetryCondition = Callable[[Exception], bool]
@@ -29,9 +32,21 @@ RetryCondition = Callable[[Exception], bool]
 class Recorder(Protocol):
     """What notes the calls of tasks while the body of a flow runs."""
 
-    def record(self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+    def record(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> Any: ...
+
+    def record_map(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
+    ) -> Any: ...
 
     def inline(self, flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
+
+    def under(self, condition: Any) -> AbstractContextManager[None]: ...
+
+    def torn_down(
+        self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> AbstractContextManager[None]: ...
 
 
 #: The recorder of the flow that is being built in this context; None means that tasks are plain functions.
@@ -52,11 +67,12 @@ class Task(Generic[P, R]):
         name: str | None = None,
         description: str | None = None,
         executor: str | None = None,
-        retries: int = 0,
+        retries: Retries = 0,
         retry_delay_seconds: RetryDelays = None,
         retry_jitter_factor: float | None = None,
         timeout_seconds: float | None = None,
         concurrency_limit: int | None = None,
+        isolation: str | None = None,
         validate_parameters: bool = True,
         on_running: Sequence[Hook] | None = None,
         on_completion: Sequence[Hook] | None = None,
@@ -69,11 +85,11 @@ class Task(Generic[P, R]):
         owner = f"task {self.name!r}"
         self.description = _description(description, fn)
         self.executor = executor
-        self.retries = retries
-        self.retry_delays_seconds = retry_delays(retries, retry_delay_seconds, owner=owner)
+        self.retry_rules = retry_rules(retries, retry_delay_seconds, owner=owner)
         self.retry_jitter_factor = jitter_factor(retry_jitter_factor, owner=owner)
         self.timeout_seconds = _checked_timeout(timeout_seconds, owner)
         self.concurrency_limit = _checked_limit(concurrency_limit, owner)
+        self.isolation = _checked_isolation(isolation, fn, owner)
         self.validate_parameters = validate_parameters
         self.on_running = _checked_hooks(on_running, "on_running", owner)
         self.on_completion = _checked_hooks(on_completion, "on_completion", owner)
@@ -86,10 +102,148 @@ class Task(Generic[P, R]):
         recorder = building.get()
         if recorder is None:
             return self.fn(*args, **kwargs)
-        return cast("R", recorder.record(self, args, kwargs))
+        return cast("R", recorder.record(self, args, kwargs, CallOptions()))
+
+    def map(self, *args: Any, **kwargs: Any) -> list[R]:
+        """Call the task once for each item of its arguments, which are lists of equal length, zipped.
+
+        A list may be the output of another task, whose length is known only when the flow runs. What is wrapped in
+        `unmapped()` is passed whole to every item. The result stands for the list of the items' results.
+        """
+        return self.options().map(*args, **kwargs)
+
+    def options(
+        self,
+        *,
+        when: Any = None,
+        after: Sequence[Any] = (),
+        trigger_rule: str | None = None,
+        name: str | None = None,
+        map_name: str | None = None,
+        max_concurrency: int | None = None,
+        **settings: Any,
+    ) -> TaskCall[P, R]:
+        """Return the task with settings for one call of it.
+
+        Args:
+            when: an output, or a condition on outputs; if it does not hold, the task run is skipped.
+            after: outputs of task runs that must have ended before, although nothing of theirs is used.
+            trigger_rule: what must have become of its parents: `all_succeeded`, `none_failed`, `any_succeeded` or
+                `all_done`.
+            name: the name of the task run, instead of the task's.
+            map_name: how the items of a map are called, a format string of their arguments such as `"{customer}"`.
+            max_concurrency: how many items of the map run at once.
+            settings: `retries`, `timeout_seconds` and the other settings of `@task`, for this call.
+
+        Raises:
+            FlowDefinitionError, RetryConfigurationError: a setting can not work.
+        """
+        return TaskCall(
+            self,
+            CallOptions(
+                when=when,
+                after=tuple(after),
+                trigger_rule=_checked_rule(trigger_rule, self.name),
+                name=name,
+                map_name=map_name,
+                max_concurrency=_checked_limit(max_concurrency, f"the map of task {self.name!r}"),
+                settings=_checked_overrides(self, settings),
+            ),
+        )
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Task[P, R]:
+        """Return the same task with other settings; itself if there are none."""
+        changes = {name: value for name, value in settings.items() if name in _OVERRIDABLE}
+        if not changes:
+            return self
+        other = Task.__new__(Task)
+        other.__dict__.update(self.__dict__)
+        owner = f"task {self.name!r}"
+        if "retries" in changes or "retry_delay_seconds" in changes:
+            retries = changes.get("retries", self.retries)
+            other.retry_rules = retry_rules(retries, changes.get("retry_delay_seconds"), owner=owner)
+        if "retry_jitter_factor" in changes:
+            other.retry_jitter_factor = jitter_factor(changes["retry_jitter_factor"], owner=owner)
+        if "timeout_seconds" in changes:
+            other.timeout_seconds = _checked_timeout(changes["timeout_seconds"], owner)
+        if "executor" in changes:
+            other.executor = changes["executor"]
+        return other
+
+    @property
+    def retries(self) -> int:
+        """The largest number of retries of any rule."""
+        return max((len(rule.delays_seconds) for rule in self.retry_rules), default=0)
+
+    def retry_delay(self, error: Exception, attempt: int) -> float | None:
+        """Return the seconds to wait after this failed attempt, without jitter; None when it is not to be repeated."""
+        for rule in self.retry_rules:
+            if isinstance(error, rule.exceptions):
+                if attempt > len(rule.delays_seconds):
+                    return None
+                return max(rule.delays_seconds[attempt - 1], retry_after_seconds(error) or 0.0)
+        return None
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"
+
+
+class CallOptions(NamedTuple):
+    """What `Task.options` sets for one call."""
+
+    when: Any = None
+    after: tuple[Any, ...] = ()
+    trigger_rule: str | None = None
+    name: str | None = None
+    map_name: str | None = None
+    max_concurrency: int | None = None
+    settings: Mapping[str, Any] = {}
+    kind: str = "task"
+
+
+class TaskCall(Generic[P, R]):
+    """A task with the settings of one call; see `Task.options`."""
+
+    def __init__(self, task: Task[P, R], options: CallOptions) -> None:
+        self._task = task
+        self._options = options
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        recorder = building.get()
+        if recorder is None:
+            return self._task.fn(*args, **kwargs)
+        return cast("R", recorder.record(self._task, args, kwargs, self._options))
+
+    def map(self, *args: Any, **kwargs: Any) -> list[R]:
+        """As `Task.map`."""
+        recorder = building.get()
+        if recorder is None:
+            return _map_now(self._task.fn, args, kwargs)
+        return cast("list[R]", recorder.record_map(self._task, args, kwargs, self._options))
+
+
+class Unmapped(NamedTuple):
+    """An argument of a map that every item gets whole."""
+
+    value: Any
+
+
+def unmapped(value: V) -> V:
+    """Pass `value` whole to every item of a map, instead of an item of it to each."""
+    return cast("V", Unmapped(value))
+
+
+def _map_now(fn: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[R]:
+    """What a map is outside of a flow: a loop."""
+    arguments: dict[Any, Any] = {**dict(enumerate(args)), **kwargs}
+    lists = {key: value for key, value in arguments.items() if not isinstance(value, Unmapped)}
+    fixed = {key: value.value for key, value in arguments.items() if isinstance(value, Unmapped)}
+    results = []
+    for items in zip(*lists.values(), strict=True):
+        call = {**fixed, **dict(zip(lists, items, strict=True))}
+        positional = [call.pop(key) for key in range(len(args))]
+        results.append(fn(*positional, **call))
+    return results
 
 
 class Flow(Generic[P, R]):
@@ -218,11 +372,12 @@ def task(
     name: str | None = None,
     description: str | None = None,
     executor: str | None = None,
-    retries: int = 0,
+    retries: Retries = 0,
     retry_delay_seconds: RetryDelays = None,
     retry_jitter_factor: float | None = None,
     timeout_seconds: float | None = None,
     concurrency_limit: int | None = None,
+    isolation: str | None = None,
     validate_parameters: bool = True,
     on_running: Sequence[Hook] | None = None,
     on_completion: Sequence[Hook] | None = None,
@@ -239,13 +394,17 @@ def task(fn: Callable[P, R] | None = None, /, **settings: Any) -> Task[P, R] | C
         name: display name; the function's name when absent.
         description: for people; the docstring when absent.
         executor: preferred backend: `lambda`, `step-functions` or `ecs`.
-        retries: how many attempts may follow a failed first one.
+        retries: how many attempts may follow a failed first one, or rules by exception: a list of
+            `(exception, retries, delay_seconds)` of which the first that fits decides. An exception with a
+            `retry_after`, or whose response has a Retry-After header, is not retried sooner than that.
         retry_delay_seconds: seconds before each retry: a number, a list (the last value repeats), or a function that
             is called with `retries` and returns the list.
         retry_jitter_factor: 0.0 to 1.0; each delay is lengthened by a random part of up to this factor.
         timeout_seconds: an attempt that runs longer fails with `TaskTimeoutError`. A thread can not be killed: its
             function goes on unseen, and its result is ignored.
         concurrency_limit: how many attempts of this task may run at once.
+        isolation: `process` calls the function in another process, which a timeout or a stop really ends. By default
+            a function runs on a thread, and an `async def` on the event loop.
         validate_parameters: check argument types before the function is called.
         on_running, on_completion, on_failure, on_retry: hooks, called in order with `(RunContext, State)`: once when
             the task starts, once when it succeeded, once when it finally failed, and before each retry.
@@ -395,6 +554,48 @@ def _checked_limit(limit: int | None, owner: str) -> int | None:
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise FlowDefinitionError(f"concurrency_limit of {owner} must be a whole number from 1, got {limit!r}")
     return limit
+
+
+#: The settings of `@task` that one call may override.
+_OVERRIDABLE = ("retries", "retry_delay_seconds", "retry_jitter_factor", "timeout_seconds", "executor")
+
+
+def _checked_overrides(task: Task[Any, Any], settings: dict[str, Any]) -> Mapping[str, Any]:
+    for name in settings:
+        if name not in _OVERRIDABLE:
+            raise FlowDefinitionError(
+                f"options() of task {task.name!r} has no setting {name!r}; it has: {', '.join(_OVERRIDABLE)}"
+            )
+    if not isinstance(settings.get("retries", 0), int):
+        raise FlowDefinitionError(f"retries of one call of task {task.name!r} is a number; rules belong into @task")
+    task.with_settings(settings)
+    return settings
+
+
+def _checked_rule(rule: str | None, name: str) -> str | None:
+    if rule is not None and rule not in CALL_TRIGGER_RULES:
+        raise FlowDefinitionError(
+            f"trigger_rule of task {name!r} must be one of {', '.join(CALL_TRIGGER_RULES)}, got {rule!r}"
+        )
+    return rule
+
+
+#: The trigger rules of `dagy.graph` that a call may choose.
+CALL_TRIGGER_RULES = ("all_succeeded", "none_failed", "any_succeeded", "all_done")
+
+#: `inspect.CO_COROUTINE`, without loading inspect into every flow file.
+_CO_COROUTINE = 0x80
+
+
+def _checked_isolation(isolation: str | None, fn: Any, owner: str) -> str:
+    is_async = bool(getattr(getattr(fn, "__code__", None), "co_flags", 0) & _CO_COROUTINE)
+    if isolation is None:
+        return "async" if is_async else "thread"
+    if isolation not in ("thread", "process"):
+        raise FlowDefinitionError(f"isolation of {owner} must be 'thread' or 'process', got {isolation!r}")
+    if is_async:
+        raise FlowDefinitionError(f"isolation of {owner} can not be set: an async function runs on the event loop")
+    return isolation
 
 
 def _checked_hooks(hooks: Sequence[Hook] | None, setting: str, owner: str) -> tuple[Hook, ...]:

@@ -14,16 +14,19 @@ import queue
 import random
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from dagy.attempts import Attempt, Outcome, Workplace
 from dagy.clock import Clock, SystemClock
 from dagy.errors import TaskFailedError
-from dagy.events import Change, Observer, TaskEnded, TaskRetrying, TaskStarted
-from dagy.graph import DagState, Fate
+from dagy.events import Change, MapExpanded, Observer, TaskEnded, TaskRetrying, TaskStarted
+from dagy.graph import TEAR_DOWN, DagState, Ending, Fate
+from dagy.references import evaluate
 from dagy.retry import with_jitter
-from dagy.runners import Attempt, Outcome, Runner, Workplace
-from dagy.spec import FlowSpec
+from dagy.runners import Runner
+from dagy.spec import FlowSpec, TaskRunSpec
 from dagy.status import RunStatus, TaskRunStatus, check_task_transition
 
 
@@ -49,6 +52,17 @@ class EngineResult:
     status: RunStatus
     error_message: str | None
     failure: TaskFailedError | None
+
+
+@dataclass(slots=True)
+class _Map:
+    """A mapped call whose items are under way."""
+
+    index: int
+    items: deque[int]
+    free: int
+    left: int
+    failed: int = 0
 
 
 class Engine:
@@ -79,7 +93,8 @@ class Engine:
         draw: Callable[[], float] = random.random,
     ) -> None:
         self._spec = spec
-        self._nodes = spec.task_runs
+        #: The task runs of the spec, and behind them the items of maps.
+        self._nodes: list[TaskRunSpec] = list(spec.task_runs)
         self._workplace = workplace
         self._runner = runner
         self._observer = observer
@@ -100,10 +115,14 @@ class Engine:
         #: The next attempt of task runs between two attempts, and when each is due, soonest first.
         self._following: dict[int, Attempt] = {}
         self._due: list[tuple[float, int]] = []
+        self._has_async = any(task.isolation == "async" for task in spec.tasks.values())
         self._slots = {
             name: task.concurrency_limit for name, task in spec.tasks.items() if task.concurrency_limit is not None
         }
         self._waiting_for_slot: dict[str, deque[int]] = {name: deque() for name in self._slots}
+        self._maps: dict[int, _Map] = {}
+        self._map_of: dict[int, _Map] = {}
+        self._tear_downs: deque[int] | None = None
         self._changes: list[Change] = []
         self._failed: list[int] = []
         self._first_failure: TaskFailedError | None = None
@@ -126,9 +145,6 @@ class Engine:
             self._runner.close()
         if self._broken is not None:
             raise self._broken
-        with self._lock:
-            self._end_the_rest()
-            self._tell()
         return self._result()
 
     def stop(self, stop: Stop) -> None:
@@ -145,10 +161,13 @@ class Engine:
             if self._in_flight.get(attempt.index) is not attempt:
                 return
             del self._in_flight[attempt.index]
-            self._free_workers += 1
+            if self._occupies_worker(attempt.node):
+                self._free_workers += 1
             if not outcome.abandoned:
                 self._free_slot(attempt)
-            if outcome.may_retry and self._stop is None:
+            if outcome.items is not None:
+                self._expand(attempt, outcome.items)
+            elif outcome.may_retry and self._stop is None:
                 self._retry_later(attempt, outcome)
             else:
                 self._end(attempt, outcome)
@@ -164,6 +183,8 @@ class Engine:
         try:
             with self._lock:
                 decide()
+                if self._stop is not None and not self._in_flight:
+                    self._end_the_rest()
                 starting = self._admit()
                 self._tell()
                 wake = self._wake or self._is_over()
@@ -177,32 +198,70 @@ class Engine:
             self._messages.put(None)
 
     def _is_over(self) -> bool:
-        if self._broken is not None or self._dag.is_finished:
-            return True
-        return self._stop is not None and not self._in_flight
+        return self._broken is not None or self._dag.is_finished
 
     # Starting
 
     def _admit(self) -> list[Attempt]:
         starting: list[Attempt] = []
-        while self._ready and self._free_workers and self._stop is None:
+        postponed: list[int] = []
+        while self._ready and self._stop is None:
             index = self._ready.popleft()
-            if self._take_slot(index):
-                attempt = self._following.pop(index, None) or Attempt(index, self._nodes[index], 1)
-                self._begin(attempt)
-                starting.append(attempt)
+            node = self._nodes[index]
+            if not self._free_workers and self._occupies_worker(node):
+                postponed.append(index)
+                if not self._has_async:
+                    break
+            elif self._is_wanted(index, node) and self._take_slot(index):
+                starting.append(self._begin(index))
+        self._ready.extendleft(reversed(postponed))
+        if self._tear_downs and not self._in_flight:
+            starting.append(self._begin(self._tear_downs.popleft()))
         return starting
 
-    def _begin(self, attempt: Attempt) -> None:
+    def _occupies_worker(self, node: TaskRunSpec) -> bool:
+        return not self._has_async or node.map is not None or self._spec.tasks[node.task].isolation != "async"
+
+    def _is_wanted(self, index: int, node: TaskRunSpec) -> bool:
+        """Whether a task run whose parents have ended is to be executed; if not, it ends here."""
+        if index in self._following:
+            return True
         now = self._clock.now_ns()
-        self._free_workers -= 1
-        self._in_flight[attempt.index] = attempt
-        self._started_ns.setdefault(attempt.index, now)
-        self._set_status(attempt.index, TaskRunStatus.RUNNING)
-        self._changes.append(TaskStarted(attempt.index, attempt.node, attempt.number, now))
+        if node.trigger_rule == TEAR_DOWN and not self._is_set_up(node):
+            self._end_unstarted(index, TaskRunStatus.SKIPPED, now, "What it tears down was not set up")
+            self._follow(index, Ending.SKIPPED, now)
+            return False
+        if node.when is None:
+            return True
+        try:
+            if evaluate(node.when, self._workplace):
+                return True
+        except (LookupError, TypeError) as exc:
+            message = f"The condition of {node.id} can not be decided: {type(exc).__name__}: {exc}"
+            self._end_unstarted(index, TaskRunStatus.FAILED, now, message)
+            self._note_failure(index, message, "")
+            self._follow(index, Ending.FAILED, now)
+            return False
+        self._end_unstarted(index, TaskRunStatus.SKIPPED, now, "Its condition does not hold")
+        self._follow(index, Ending.SKIPPED, now)
+        return False
+
+    def _is_set_up(self, node: TaskRunSpec) -> bool:
+        return all(each in self._workplace.results for each in node.set_up)
+
+    def _begin(self, index: int) -> Attempt:
+        attempt = self._following.pop(index, None) or Attempt(index, self._nodes[index], 1)
+        now = self._clock.now_ns()
+        if self._occupies_worker(attempt.node):
+            self._free_workers -= 1
+        self._in_flight[index] = attempt
+        self._started_ns.setdefault(index, now)
+        self._set_status(index, TaskRunStatus.RUNNING)
+        self._changes.append(TaskStarted(index, attempt.node, attempt.number, now))
+        return attempt
 
     def _take_slot(self, index: int) -> bool:
-        if not self._slots:
+        if not self._slots or self._nodes[index].map is not None:
             return True
         name = self._nodes[index].task
         free = self._slots.get(name)
@@ -216,10 +275,62 @@ class Engine:
 
     def _free_slot(self, attempt: Attempt) -> None:
         name = attempt.node.task
-        if name in self._slots:
+        if name in self._slots and attempt.node.map is None:
             self._slots[name] += 1
             if self._waiting_for_slot[name]:
                 self._ready.appendleft(self._waiting_for_slot[name].popleft())
+
+    # Mapped calls
+
+    def _expand(self, attempt: Attempt, items: Sequence[Mapping[str, Any]]) -> None:
+        """Put the items of a mapped call behind the task runs of the spec and make the first of them ready."""
+        node, first = attempt.node, len(self._nodes)
+        nodes = [item_of(node, number, inputs) for number, inputs in enumerate(items)]
+        self._nodes.extend(nodes)
+        self._statuses.extend([TaskRunStatus.PENDING] * len(nodes))
+        self._workplace.item_counts[node.id] = len(nodes)
+        self._changes.append(MapExpanded(attempt.index, node, first, nodes))
+        positions = deque(range(first, first + len(nodes)))
+        limit = node.map.get("max_concurrency") or len(nodes)
+        state = self._maps[attempt.index] = _Map(attempt.index, positions, limit, len(nodes))
+        self._map_of.update(dict.fromkeys(positions, state))
+        if not nodes:
+            self._end_map(state)
+        self._release_items(state)
+
+    def _release_items(self, state: _Map) -> None:
+        while state.free and state.items:
+            state.free -= 1
+            self._ready.append(state.items.popleft())
+
+    def _item_ended(self, index: int, status: TaskRunStatus) -> None:
+        state = self._map_of[index]
+        state.free += 1
+        state.left -= 1
+        state.failed += not status.is_success
+        if not state.left:
+            self._end_map(state)
+        else:
+            self._release_items(state)
+
+    def _end_map(self, state: _Map) -> None:
+        del self._maps[state.index]
+        node, now = self._nodes[state.index], self._clock.now_ns()
+        status, message, output = TaskRunStatus.SUCCEEDED, None, self._workplace.outputs.of_map(node.id)
+        if state.failed:
+            status, count = TaskRunStatus.FAILED, self._workplace.item_counts[node.id]
+            message = f"{state.failed} of {count} items did not succeed"
+            self._failed.append(state.index)
+        else:
+            self._workplace.results[node.id] = output
+        self._set_status(state.index, status)
+        started = self._started_ns.pop(state.index)
+        self._changes.append(
+            TaskEnded(
+                state.index, node, status, 1, started, now, None if state.failed else output, error_message=message
+            )
+        )
+        self._follow(state.index, Ending.FAILED if state.failed else Ending.SUCCEEDED, now)
 
     # Ending
 
@@ -245,37 +356,41 @@ class Engine:
         )
         if outcome.output is not None:
             self._workplace.results[attempt.node.id] = outcome.output
-        elif status is TaskRunStatus.CANCELLED:
-            return  # what depends on it is cancelled with the rest of the run
-        else:
-            self._note_failure(attempt, outcome)
-        self._follow(index, success=status.is_success, now=now)
+        elif status is not TaskRunStatus.CANCELLED:
+            self._note_failure(index, outcome.error_message or "", outcome.trace or "")
+        if index in self._map_of:
+            self._item_ended(index, status)
+        elif status is not TaskRunStatus.CANCELLED or self._tear_downs is not None:
+            # What depends on a cancelled one is cancelled with the rest of the run.
+            self._follow(index, Ending.SUCCEEDED if status.is_success else Ending.FAILED, now)
 
-    def _note_failure(self, attempt: Attempt, outcome: Outcome) -> None:
-        self._failed.append(attempt.index)
+    def _note_failure(self, index: int, message: str, trace: str) -> None:
+        node = self._nodes[index]
+        self._workplace.failures[node.id] = message
+        state = self._map_of.get(index)
+        if state is None:
+            self._failed.append(index)
+        if self._dag.is_tolerated(state.index if state else index):
+            return
         if self._first_failure is None:
             self._first_failure = TaskFailedError(
-                attempt.node.task,
-                outcome.error_message or "",
-                run_id=self._workplace.run_id,
-                task_run_id=attempt.node.id,
-                user_traceback=outcome.trace or "",
+                node.task, message, run_id=self._workplace.run_id, task_run_id=node.id, user_traceback=trace
             )
         if self._fail_fast and self._stop is None:
             self._stop = Stop(RunStatus.FAILED, str(self._first_failure))
 
-    def _follow(self, index: int, *, success: bool, now: int) -> None:
-        for child, fate in self._dag.complete(index, success=success):
+    def _follow(self, index: int, ending: Ending, now: int) -> None:
+        for child, fate in self._dag.complete(index, ending):
             if fate is Fate.READY:
                 self._ready.append(child)
             else:
-                self._end_unstarted(child, TaskRunStatus.SKIPPED, now)
+                self._end_unstarted(child, TaskRunStatus.SKIPPED, now, _WHY_SKIPPED[fate])
 
-    def _end_unstarted(self, index: int, status: TaskRunStatus, now: int) -> None:
+    def _end_unstarted(self, index: int, status: TaskRunStatus, now: int, message: str) -> None:
         attempt = self._following.get(index)
         self._set_status(index, status)
         if attempt is None:
-            change = TaskEnded(index, self._nodes[index], status, 0, None, now, error_message=_WHY_NOT_STARTED[status])
+            change = TaskEnded(index, self._nodes[index], status, 0, None, now, error_message=message)
         else:
             tried = attempt.number - 1
             message = _not_retried(tried, attempt.last_error)
@@ -308,8 +423,10 @@ class Engine:
             self._advance(lambda: self._resume_due(now))
 
     def _retry_later(self, attempt: Attempt, outcome: Outcome) -> None:
-        task = self._spec.tasks[attempt.node.task]
-        delay = with_jitter(task.retry_delays_seconds[attempt.number - 1], task.retry_jitter_factor, self._draw)
+        jitter = attempt.node.options.get(
+            "retry_jitter_factor", self._spec.tasks[attempt.node.task].retry_jitter_factor
+        )
+        delay = with_jitter(outcome.retry_delay_seconds, jitter or 0.0, self._draw)
         message = outcome.error_message or ""
         self._following[attempt.index] = Attempt(attempt.index, attempt.node, attempt.number + 1, last_error=message)
         heapq.heappush(self._due, (self._clock.monotonic() + delay, attempt.index))
@@ -331,32 +448,68 @@ class Engine:
         if not stop.now:
             text = f"{stop.message}: waiting for {len(self._in_flight)} running tasks, interrupt again to give them up"
             self._observer.run_line("WARNING", text)
-        else:
-            self._observer.run_line("WARNING", f"{stop.message}: giving up {len(self._in_flight)} running tasks")
-            now = self._clock.now_ns()
-            for index, attempt in self._in_flight.items():
-                self._set_status(index, TaskRunStatus.CANCELLED)
-                self._changes.append(
-                    TaskEnded(
-                        index,
-                        attempt.node,
-                        TaskRunStatus.CANCELLED,
-                        attempt.number,
-                        self._started_ns.pop(index),
-                        now,
-                        error_message=f"Given up while it was running: {stop.message}",
-                    )
-                )
-            self._in_flight.clear()
+            return
+        self._observer.run_line("WARNING", f"{stop.message}: giving up {len(self._in_flight)} running tasks")
+        now = self._clock.now_ns()
+        given_up = list(self._in_flight.values())
+        self._in_flight.clear()
+        for attempt in given_up:
+            self._runner.give_up(attempt)
+            self._cancel(attempt.index, attempt.number, now, f"Given up while it was running: {stop.message}")
+        if self._tear_downs is not None:
+            for index in self._tear_downs:
+                self._end_unstarted(index, TaskRunStatus.CANCELLED, now, "The run was stopped again before it started")
+            for index in (*self._tear_downs, *(attempt.index for attempt in given_up)):
+                self._dag.complete(index, Ending.FAILED)
+            self._tear_downs.clear()
+
+    def _cancel(self, index: int, attempt: int, now: int, message: str) -> None:
+        """End a task run that has begun."""
+        self._set_status(index, TaskRunStatus.CANCELLED)
+        started = self._started_ns.pop(index)
+        ended = TaskEnded(
+            index, self._nodes[index], TaskRunStatus.CANCELLED, attempt, started, now, error_message=message
+        )
+        self._changes.append(ended)
+        if index in self._map_of:
+            self._map_of[index].failed += 1
 
     def _end_the_rest(self) -> None:
-        """Give a final status to every task run that a stop left without one."""
+        """Give a final status to every task run that a stop left without one; then what tears down has its turn."""
+        if self._tear_downs is not None:
+            return
         now = self._clock.now_ns()
+        for state in list(self._maps.values()):
+            self._end_stopped_map(state, now)
         skipped, cancelled = self._dag.abandon(self._failed)
         for indices, status in ((skipped, TaskRunStatus.SKIPPED), (cancelled, TaskRunStatus.CANCELLED)):
             for index in indices:
                 if not self._statuses[index].is_terminal:
-                    self._end_unstarted(index, status, now)
+                    self._end_unstarted(index, status, now, _WHY_STOPPED[status])
+        self._ready.clear()
+        self._tear_downs = deque()
+        for index in self._dag.left():
+            if self._is_set_up(self._nodes[index]):
+                self._tear_downs.append(index)
+            elif not self._statuses[index].is_terminal:
+                self._end_unstarted(index, TaskRunStatus.SKIPPED, now, "What it tears down was not set up")
+                self._dag.complete(index, Ending.SKIPPED)
+
+    def _end_stopped_map(self, state: _Map, now: int) -> None:
+        """End what is left of a map: its items are cancelled, itself it failed if one of its items did."""
+        del self._maps[state.index]
+        node = self._nodes[state.index]
+        for index, owner in self._map_of.items():
+            if owner is state and not self._statuses[index].is_terminal:
+                self._end_unstarted(index, TaskRunStatus.CANCELLED, now, _WHY_STOPPED[TaskRunStatus.CANCELLED])
+        has_failed = any(each.startswith(f"{node.id}[") for each in self._workplace.failures)
+        status = TaskRunStatus.FAILED if has_failed else TaskRunStatus.CANCELLED
+        if has_failed:
+            self._failed.append(state.index)
+        self._set_status(state.index, status)
+        started = self._started_ns.pop(state.index)
+        message = "The run was stopped before all its items had ended"
+        self._changes.append(TaskEnded(state.index, node, status, 1, started, now, error_message=message))
 
     # Telling
 
@@ -370,18 +523,49 @@ class Engine:
             self._observer.changed(changes)
 
     def _result(self) -> EngineResult:
-        if all(status.is_success for status in self._statuses):
-            return EngineResult(RunStatus.SUCCEEDED, None, None)
-        if self._stop is not None:
+        if self._stop is not None and (self._first_failure or TaskRunStatus.CANCELLED in self._statuses):
             failure = self._first_failure if self._stop.message == str(self._first_failure) else None
             return EngineResult(self._stop.status, self._stop.message, failure)
-        return EngineResult(RunStatus.FAILED, str(self._first_failure), self._first_failure)
+        if self._first_failure is not None:
+            return EngineResult(RunStatus.FAILED, str(self._first_failure), self._first_failure)
+        return EngineResult(RunStatus.SUCCEEDED, None, None)
 
 
-_WHY_NOT_STARTED = {
-    TaskRunStatus.SKIPPED: "A task run that it depends on did not succeed",
+_WHY_SKIPPED = {
+    Fate.BLOCKED: "A task run that it depends on did not succeed",
+    Fate.SKIPPED: "A task run that it depends on was skipped",
+}
+
+_WHY_STOPPED = {
+    TaskRunStatus.SKIPPED: _WHY_SKIPPED[Fate.BLOCKED],
     TaskRunStatus.CANCELLED: "The run was stopped before it started",
 }
+
+
+def item_of(node: TaskRunSpec, number: int, inputs: Mapping[str, Any]) -> TaskRunSpec:
+    """Return the task run of one item of a mapped call."""
+    template = node.map.get("name")
+    return TaskRunSpec(
+        id=f"{node.id}[{number}]",
+        task=node.task,
+        inputs=inputs,
+        kind="item",
+        group=node.group,
+        label=None if template is None else _label(template, inputs),
+        options=node.options,
+    )
+
+
+def _label(template: str, inputs: Mapping[str, Any]) -> str:
+    """Return the name of an item: its arguments put into the template; what is not known yet stays as it is."""
+    values = {
+        name: each.get("$json", each.get("$ref", each)) if isinstance(each, dict) else each
+        for name, each in inputs.items()
+    }
+    try:
+        return template.format(**values)
+    except (LookupError, ValueError, AttributeError):
+        return template
 
 
 def _final_status(outcome: Outcome) -> TaskRunStatus:

@@ -49,7 +49,17 @@ class TaskEnded:
     trace: str | None = None
 
 
-Change = TaskStarted | TaskRetrying | TaskEnded
+@dataclass(slots=True)
+class MapExpanded:
+    """A mapped call has its items: `nodes` stand at the positions from `first` on."""
+
+    index: int
+    node: TaskRunSpec
+    first: int
+    nodes: list[TaskRunSpec]
+
+
+Change = TaskStarted | TaskRetrying | TaskEnded | MapExpanded
 
 
 @dataclass(slots=True)

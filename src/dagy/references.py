@@ -1,9 +1,12 @@
-"""Values that stand in a FlowSpec: what a task will return (`TaskOutput`), and how inputs become JSON and back.
+"""How inputs and conditions stand in a FlowSpec: Python values become JSON, and back when their time has come.
 
 Markers are JSON objects with one `$` key. They are understood only where `encode` wrote them: a user's own object with
 a `$` key is escaped, and outputs of tasks never pass through here.
 
     {"$ref": "extract-1", "path": ["rows", 0]}       the output of a task run, or a part of it
+    {"$settled": "parse-1"}                          what came of a task run that may have failed, see `Settled`
+    {"$first_of": [...]}                             the output of the one branch that ran
+    {"$json": ...}                                   JSON that was a task's output, never interpreted
     {"$tuple": [...]}, {"$set": [...]}                containers that JSON does not have
     {"$dict": [[key, value], ...]}                    a dict with keys other than plain strings
     {"$literal": {...}}                               a user's dict that has `$` keys
@@ -15,75 +18,53 @@ a `$` key is escaped, and outputs of tasks never pass through here.
 from __future__ import annotations
 
 import json
+import operator
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, Protocol
+
+from dagy.outputs import AllowFailed, Condition, FirstOf, TaskOutput
 
 _PLAIN = frozenset({type(None), bool, int, float, str})
 
 
-class TaskOutput:
-    """What a task will return, known only when the flow runs.
+class Failure(NamedTuple):
+    """A task run that did not succeed."""
 
-    Passing it (also inside lists, tuples, dicts, dataclasses and pydantic models) to another task makes that task
-    depend on this one. `output["key"]` and `output[0]` refer to a part of it. Anything that would need the value now
-    raises a `TypeError` that says what to write instead.
+    task_run_id: str
+    error_message: str
+
+
+class Settled(NamedTuple):
+    """What came of task runs of which some may have failed.
+
+    Attributes:
+        results: the outputs of those that succeeded, in order.
+        failures: the others.
     """
 
-    __slots__ = ("path", "task_run_id")
+    results: list[Any]
+    failures: list[Failure]
 
-    def __init__(self, task_run_id: str, path: tuple[str | int, ...] = ()) -> None:
-        self.task_run_id = task_run_id
-        self.path = path
 
-    def __getitem__(self, key: str | int) -> TaskOutput:
-        if isinstance(key, bool) or not isinstance(key, (str, int)):
-            raise TypeError(f"{self!r} can be indexed by a string or a whole number, not by {key!r}")
-        return TaskOutput(self.task_run_id, (*self.path, key))
+class Upstream:
+    """What an argument refers to: ids in order, and those of them that may have failed or been skipped."""
 
-    def __repr__(self) -> str:
-        return f"<output of {self.task_run_id}{''.join(f'[{key!r}]' for key in self.path)}>"
+    def __init__(self) -> None:
+        self.ids: dict[str, None] = {}
+        self.tolerated: dict[str, None] = {}
+        self.alternatives = False
 
-    def __hash__(self) -> int:
-        return id(self)
 
-    def _unknown(self, wish: str, instead: str) -> NoReturn:
-        raise TypeError(f"{self!r} has no value while the flow is built, so it can not be {wish}; {instead}")
+class Outputs(Protocol):
+    """Where hydrating finds what task runs returned."""
 
-    def __bool__(self) -> bool:
-        self._unknown("used as a condition", "decide inside a task that takes it as an argument")
+    def resolve(self, task_run_id: str) -> Any:
+        """Return the output of a task run; None if it was skipped."""
 
-    def __iter__(self) -> Iterator[Any]:
-        self._unknown(
-            "iterated or unpacked", "pass it whole to a task, or take parts of it with output[0] or output['key']"
-        )
-
-    def __len__(self) -> int:
-        self._unknown("measured", "call len() inside a task that takes it as an argument")
-
-    def __contains__(self, item: object) -> bool:
-        self._unknown("searched", "look inside it in a task that takes it as an argument")
-
-    def __str__(self) -> str:
-        self._unknown("made text of", "format it inside a task that takes it as an argument; repr() names it")
-
-    def __format__(self, _: str) -> str:
-        return str(self)
-
-    def __eq__(self, _: object) -> bool:
-        self._unknown("compared", "compare inside a task that takes it as an argument")
-
-    def __ne__(self, _: object) -> bool:
-        return self == _
-
-    def _arithmetic(self, *_: object) -> NoReturn:
-        self._unknown("used in an expression", "compute inside a task that takes it as an argument")
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _arithmetic
-    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __abs__ = _arithmetic
-    __lt__ = __le__ = __gt__ = __ge__ = __and__ = __or__ = __xor__ = __invert__ = _arithmetic
-    __int__ = __float__ = __index__ = __round__ = _arithmetic
+    def settle(self, task_run_id: str) -> Settled:
+        """Return what came of a task run, or of the items of a mapped one."""
 
 
 class NotEncodable(Exception):
@@ -94,7 +75,7 @@ class NotEncodable(Exception):
         self.value = value
 
 
-def encode(value: Any, upstream: dict[str, None]) -> Any:
+def encode(value: Any, upstream: Upstream) -> Any:
     """Return the JSON form of an argument, and note in `upstream` the task runs that it refers to, in order.
 
     Raises:
@@ -104,7 +85,7 @@ def encode(value: Any, upstream: dict[str, None]) -> Any:
     if kind in _PLAIN:
         return value
     if kind is TaskOutput:
-        upstream[value.task_run_id] = None
+        upstream.ids[value.task_run_id] = None
         return {"$ref": value.task_run_id, "path": list(value.path)} if value.path else {"$ref": value.task_run_id}
     if kind is list:
         return [encode(item, upstream) for item in value]
@@ -119,8 +100,8 @@ def encode(value: Any, upstream: dict[str, None]) -> Any:
     return _encode_object(value, upstream)
 
 
-def hydrate(encoded: Any, resolve: Callable[[str], Any]) -> Any:
-    """Return the Python value of an encoded argument; `resolve` gives the output of a task run by its id.
+def hydrate(encoded: Any, outputs: Outputs) -> Any:
+    """Return the Python value of an encoded argument; `outputs` has what it refers to.
 
     Raises:
         LookupError, TypeError: a `$ref` path does not exist in the output.
@@ -129,29 +110,72 @@ def hydrate(encoded: Any, resolve: Callable[[str], Any]) -> Any:
     if kind in _PLAIN:
         return encoded
     if kind is list:
-        return [hydrate(item, resolve) for item in encoded]
+        return [hydrate(item, outputs) for item in encoded]
     if "$ref" in encoded:
-        return _follow(resolve(encoded["$ref"]), encoded.get("path", ()))
+        return follow(outputs.resolve(encoded["$ref"]), encoded.get("path", ()))
     for marker, decode in _DECODERS.items():
         if marker in encoded:
-            return decode(encoded, resolve)
-    return {key: hydrate(item, resolve) for key, item in encoded.items()}
+            return decode(encoded, outputs)
+    return {key: hydrate(item, outputs) for key, item in encoded.items()}
 
 
-def _follow(value: Any, path: list[str | int]) -> Any:
+def evaluate(condition: Any, outputs: Outputs) -> bool:
+    """Return whether an encoded condition holds.
+
+    Raises:
+        LookupError, TypeError: it speaks of a part of an output that is not there, or compares what has no order.
+    """
+    if isinstance(condition, dict) and "$condition" in condition:
+        return bool(_OPERATIONS[condition["$condition"]](condition["args"], outputs))
+    return bool(hydrate(condition, outputs))
+
+
+def _value(encoded: Any, outputs: Outputs) -> Any:
+    is_condition = isinstance(encoded, dict) and "$condition" in encoded
+    return evaluate(encoded, outputs) if is_condition else hydrate(encoded, outputs)
+
+
+def _comparison(compare: Callable[[Any, Any], Any]) -> Callable[[list[Any], Outputs], Any]:
+    return lambda args, outputs: compare(_value(args[0], outputs), _value(args[1], outputs))
+
+
+_OPERATIONS: dict[str, Callable[[list[Any], Outputs], Any]] = {
+    "==": _comparison(operator.eq),
+    "!=": _comparison(operator.ne),
+    "<": _comparison(operator.lt),
+    "<=": _comparison(operator.le),
+    ">": _comparison(operator.gt),
+    ">=": _comparison(operator.ge),
+    "and": lambda args, outputs: evaluate(args[0], outputs) and evaluate(args[1], outputs),
+    "or": lambda args, outputs: evaluate(args[0], outputs) or evaluate(args[1], outputs),
+    "not": lambda args, outputs: not evaluate(args[0], outputs),
+}
+
+
+def follow(value: Any, path: Sequence[str | int]) -> Any:
+    """Return the part of a value that a path leads to."""
     for key in path:
         value = value[key]
     return value
 
 
-def _encode_dict(value: dict[Any, Any], upstream: dict[str, None]) -> Any:
+def _encode_dict(value: dict[Any, Any], upstream: Upstream) -> Any:
     if all(type(key) is str and not key.startswith("$") for key in value):
         return {key: encode(item, upstream) for key, item in value.items()}
     return {"$dict": [[encode(key, upstream), encode(item, upstream)] for key, item in value.items()]}
 
 
-def _encode_object(value: Any, upstream: dict[str, None]) -> Any:
+def _encode_object(value: Any, upstream: Upstream) -> Any:
     kind = type(value)
+    if kind is Condition:
+        return {"$condition": value.op, "args": [encode(item, upstream) for item in value.args]}
+    if kind is AllowFailed:
+        upstream.ids[value.output.task_run_id] = None
+        upstream.tolerated[value.output.task_run_id] = None
+        return {"$settled": value.output.task_run_id}
+    if kind is FirstOf:
+        upstream.alternatives = True
+        return {"$first_of": [encode(item, upstream) for item in value.outputs]}
     if isinstance(value, Enum):
         return {"$enum": class_path(kind), "name": value.name}
     if hasattr(kind, "__dataclass_fields__"):
@@ -177,7 +201,7 @@ def _is_path(value: object) -> bool:
     return pathlib is not None and isinstance(value, pathlib.PurePath)
 
 
-def _encode_fields(value: Any, names: list[str], upstream: dict[str, None]) -> Any:
+def _encode_fields(value: Any, names: list[str], upstream: Upstream) -> Any:
     return {
         "$object": class_path(type(value)),
         "fields": {name: encode(getattr(value, name), upstream) for name in names},
@@ -205,30 +229,40 @@ def _class_at(path: str) -> Any:
     return found
 
 
-def _decode_object(encoded: dict[str, Any], resolve: Callable[[str], Any]) -> Any:
+def _decode_object(encoded: dict[str, Any], outputs: Outputs) -> Any:
     cls = _class_at(encoded["$object"])
-    values = {name: hydrate(item, resolve) for name, item in encoded["fields"].items()}
+    values = {name: hydrate(item, outputs) for name, item in encoded["fields"].items()}
     construct = getattr(cls, "model_construct", cls)
     return construct(**values)
 
 
-def _decode_set(encoded: dict[str, Any], resolve: Callable[[str], Any]) -> Any:
-    items = [hydrate(item, resolve) for item in encoded["$set"]]
+def _decode_set(encoded: dict[str, Any], outputs: Outputs) -> Any:
+    items = [hydrate(item, outputs) for item in encoded["$set"]]
     return frozenset(items) if encoded.get("frozen") else set(items)
 
 
-def _decode_value(encoded: dict[str, Any], _: Callable[[str], Any]) -> Any:
+def _decode_first_of(encoded: dict[str, Any], outputs: Outputs) -> Any:
+    for alternative in encoded["$first_of"]:
+        if (value := hydrate(alternative, outputs)) is not None:
+            return value
+    return None
+
+
+def _decode_value(encoded: dict[str, Any], _: Outputs) -> Any:
     module, _, name = encoded["$value"].rpartition(".")
     from importlib import import_module  # noqa: PLC0415 - the module was imported by whoever made the value
 
     return _STANDARD[encoded["$value"]][1](getattr(import_module(module), name), encoded["of"])
 
 
-_DECODERS: dict[str, Callable[[dict[str, Any], Callable[[str], Any]], Any]] = {
-    "$tuple": lambda encoded, resolve: tuple(hydrate(item, resolve) for item in encoded["$tuple"]),
+_DECODERS: dict[str, Callable[[dict[str, Any], Outputs], Any]] = {
+    "$tuple": lambda encoded, outputs: tuple(hydrate(item, outputs) for item in encoded["$tuple"]),
     "$set": _decode_set,
-    "$dict": lambda encoded, resolve: {hydrate(key, resolve): hydrate(item, resolve) for key, item in encoded["$dict"]},
+    "$dict": lambda encoded, outputs: {hydrate(key, outputs): hydrate(item, outputs) for key, item in encoded["$dict"]},
     "$literal": lambda encoded, _: encoded["$literal"],
+    "$json": lambda encoded, _: encoded["$json"],
+    "$settled": lambda encoded, outputs: outputs.settle(encoded["$settled"]),
+    "$first_of": _decode_first_of,
     "$value": _decode_value,
     "$enum": lambda encoded, _: _class_at(encoded["$enum"])[encoded["name"]],
     "$object": _decode_object,

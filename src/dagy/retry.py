@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from dagy.errors import RetryConfigurationError
 
 #: What `retry_delay_seconds` accepts: one delay, a delay per retry, or a function of the number of retries.
 RetryDelays: TypeAlias = "float | Sequence[float] | Callable[[int], Sequence[float]] | None"
 
+#: What `retries` accepts: a number, or rules by exception: `(exception, retries, delay_seconds)`.
+Retries: TypeAlias = "int | Sequence[tuple[Any, ...]]"
 
-def retry_delays(retries: int, delay_seconds: RetryDelays, *, owner: str) -> tuple[float, ...]:
+
+def retry_delays(retries: object, delay_seconds: RetryDelays, *, owner: str) -> tuple[float, ...]:
     """Return the delay in seconds before each retry; its length is `retries`.
 
     Args:
@@ -59,6 +62,55 @@ def jitter_factor(value: float | None, *, owner: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
         raise RetryConfigurationError(f"retry_jitter_factor of {owner} must be from 0.0 to 1.0, got {value!r}")
     return float(value)
+
+
+class RetryRule(NamedTuple):
+    """How often, and after which delays, an attempt is repeated that raised one of these exceptions."""
+
+    exceptions: tuple[type[BaseException], ...]
+    delays_seconds: tuple[float, ...]
+
+
+def retry_rules(retries: Retries, delay_seconds: RetryDelays, *, owner: str) -> tuple[RetryRule, ...]:
+    """Return the rules in the order in which they are tried; the first that fits an exception decides.
+
+    Args:
+        retries: how many attempts may follow the first, or a list of `(exception, retries, delay_seconds)`, where
+            exception is a class or a tuple of classes.
+        delay_seconds: as in `retry_delays`, for the plain number.
+
+    Raises:
+        RetryConfigurationError: the settings can not work.
+    """
+    if not isinstance(retries, (list, tuple)):
+        return (RetryRule((Exception,), retry_delays(retries, delay_seconds, owner=owner)),)
+    if delay_seconds is not None:
+        raise RetryConfigurationError(f"{owner} has rules in retries, so the delays belong into those rules")
+    return tuple(_rule(each, owner) for each in retries)
+
+
+def _rule(rule: object, owner: str) -> RetryRule:
+    if not isinstance(rule, (list, tuple)) or not 2 <= len(rule) <= 3:
+        raise RetryConfigurationError(
+            f"Each rule in retries of {owner} is (exception, retries, delay_seconds), got {rule!r}"
+        )
+    kinds = rule[0] if isinstance(rule[0], tuple) else (rule[0],)
+    if not kinds or not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in kinds):
+        raise RetryConfigurationError(f"A rule in retries of {owner} names {rule[0]!r}, which is no exception class")
+    return RetryRule(kinds, retry_delays(rule[1], rule[2] if len(rule) == 3 else None, owner=owner))
+
+
+def retry_after_seconds(error: BaseException) -> float | None:
+    """Return how long the other side asked to wait: the exception's `retry_after`, or its response's Retry-After."""
+    value = getattr(error, "retry_after", None)
+    if value is None:
+        headers: Any = getattr(getattr(error, "response", None), "headers", None)
+        value = headers.get("Retry-After") if hasattr(headers, "get") else None
+    try:
+        seconds = float(value)  # type: ignore[arg-type]  # None and dates raise, and mean nothing here
+    except (TypeError, ValueError):
+        return None
+    return seconds if 0 <= seconds < float("inf") else None
 
 
 def with_jitter(delay_seconds: float, factor: float, random: Callable[[], float]) -> float:

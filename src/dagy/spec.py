@@ -29,9 +29,11 @@ class TaskSpec:
     executor: str | None = None
     retries: int = 0
     retry_delays_seconds: tuple[float, ...] = ()
+    retry_rules: tuple[Mapping[str, Json], ...] = ()
     retry_jitter_factor: float = 0.0
     timeout_seconds: float | None = None
     concurrency_limit: int | None = None
+    isolation: str = "thread"
     validate_parameters: bool = True
     signature: Mapping[str, Json] = field(default_factory=dict)
     returns: Mapping[str, Json] = field(default_factory=dict)
@@ -40,17 +42,33 @@ class TaskSpec:
 
 @dataclass(frozen=True, slots=True)
 class TaskRunSpec:
-    """One node of the graph: a call of a task with its inputs, which may refer to outputs of other nodes."""
+    """One node of the graph: a call of a task with its inputs, which may refer to outputs of other nodes.
+
+    Attributes:
+        depends_on: what must have ended before it.
+        tolerates: those of them whose failure it wants to hear of, and which therefore does not fail the run.
+        set_up: for one that tears down, what must have succeeded for it to be needed.
+        kind: `task`; `flow` starts a run of its own; `item` is made at run time, one for each item of a map.
+        when: an encoded condition; if it does not hold, the task run is skipped.
+        trigger_rule: what must have become of its parents, see `dagy.graph`.
+        map: for a mapped call `{"over": [inputs], "name": template, "max_concurrency": n}`.
+        group: the inlined flow that it stands in.
+        label: for people, where the id alone says little.
+        options: settings of the task that this call overrides.
+    """
 
     id: str
     task: str
     inputs: Mapping[str, Json] = field(default_factory=dict)
     depends_on: tuple[str, ...] = ()
+    tolerates: tuple[str, ...] = ()
+    set_up: tuple[str, ...] = ()
     kind: str = "task"
     when: Json = None
     trigger_rule: str = "all_succeeded"
     map: Json = None
     group: str | None = None
+    label: str | None = None
     options: Mapping[str, Json] = field(default_factory=dict)
     extra: Mapping[str, Json] = field(default_factory=dict)
 
@@ -147,13 +165,15 @@ def _without_extra(item: TaskSpec | TaskRunSpec) -> dict[str, Json]:
 def _task_spec(name: str, entry: Mapping[str, Json]) -> TaskSpec:
     known = _known(TaskSpec, entry)
     known["name"] = name
-    known["retry_delays_seconds"] = tuple(known.get("retry_delays_seconds", ()))
+    for key in ("retry_delays_seconds", "retry_rules"):
+        known[key] = tuple(known.get(key, ()))
     return TaskSpec(**known)
 
 
 def _task_run_spec(entry: Mapping[str, Json]) -> TaskRunSpec:
     known = _known(TaskRunSpec, entry)
-    known["depends_on"] = tuple(known.get("depends_on", ()))
+    for name in ("depends_on", "tolerates", "set_up"):
+        known[name] = tuple(known.get(name, ()))
     return TaskRunSpec(**known)
 
 

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from dagy.artifacts import RunOutputs
+from dagy.attempts import Workplace
 from dagy.building import BuiltFlow, build_flow
 from dagy.decorators import Flow
 from dagy.engine import Engine, Stop
 from dagy.events import Change, TaskEnded, TaskStarted
 from dagy.references import hydrate
-from dagy.runners import Runner, ThreadRunner, Workplace
+from dagy.runners import LocalRunner, Runner
 from dagy.status import RunStatus, TaskRunStatus
 
 
@@ -150,7 +151,7 @@ def execute_in_memory(
     fail_fast: bool = True,
     clock: InstantClock | None = None,
     stop: Stop | None = None,
-    runner: Callable[[Workplace], Runner] = ThreadRunner,
+    runner: Callable[[Workplace], Runner] = LocalRunner,
 ) -> MemoryResult:
     """Do the same for a flow that is built already."""
     observer = MemoryObserver()
@@ -181,6 +182,6 @@ def execute_in_memory(
         attempts={change.node.id: change.attempt for change in ended},
         errors={change.node.id: change.error_message for change in ended if change.error_message is not None},
         started=[change.node.id for change in starts if change.attempt == 1],
-        output=hydrate(built.spec.outputs, workplace.resolve) if result.status is RunStatus.SUCCEEDED else None,
+        output=hydrate(built.spec.outputs, workplace) if result.status is RunStatus.SUCCEEDED else None,
         observer=observer,
     )

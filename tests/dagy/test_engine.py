@@ -429,9 +429,10 @@ def test_an_observer_that_can_not_record_ends_the_run() -> None:
         def run_line(self, *_: object) -> None: ...
 
     from dagy.artifacts import RunOutputs
+    from dagy.attempts import Workplace
     from dagy.building import build_flow
     from dagy.engine import Engine
-    from dagy.runners import ThreadRunner, Workplace
+    from dagy.runners import LocalRunner
     from dagy.testing import MemoryObjects
 
     @flow
@@ -441,7 +442,7 @@ def test_an_observer_that_can_not_record_ends_the_run() -> None:
     built = build_flow(small, (), {})
     place = Workplace(run_id="r", tasks=built.tasks, outputs=RunOutputs(MemoryObjects(), "r"), line=lambda *_: None)
     with pytest.raises(OSError, match="No space left"):
-        Engine(built.spec, workplace=place, runner=ThreadRunner(place), observer=FullDisk()).run()
+        Engine(built.spec, workplace=place, runner=LocalRunner(place), observer=FullDisk()).run()
 
 
 def test_a_cycle_is_printed() -> None:

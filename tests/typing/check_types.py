@@ -172,6 +172,6 @@ def settings_are_typed() -> None:
     task(on_running=[no_hook])  # type: ignore[list-item]
     task(on_running=log)  # type: ignore[call-overload]
     task(retry_condition_fn=says_yes)  # type: ignore[arg-type]
-    task(retries="3")  # type: ignore[call-overload]
+    task(retries="3")  # type: ignore[arg-type]
     flow(version=1)  # type: ignore[call-overload]
     flow(retry=3)  # type: ignore[call-overload]

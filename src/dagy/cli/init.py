@@ -6,13 +6,14 @@ import os
 import re
 import sys
 from contextlib import ExitStack, suppress
+from errno import EISDIR
 from typing import TYPE_CHECKING
 
 from dagy.errors import ExitCode
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
 _FLOW = '''\
@@ -59,6 +60,7 @@ if __name__ == "__main__":
 '''
 
 _TEST = """\
+from dagy.testing import run_in_memory
 from hello import greet, hello
 
 
@@ -66,11 +68,11 @@ def test_a_task_is_a_function():
     assert greet("Hello", "Ada") == "Hello, Ada!"
 
 
-def test_the_letter_has_a_line_for_each_language(tmp_path):
-    result = hello.run_local(name="Ada", home=tmp_path)
+def test_the_letter_has_a_line_for_each_language():
+    result = run_in_memory(hello, name="Ada")
 
     assert result.status == "SUCCEEDED"
-    assert result.output().splitlines() == ["Hello, Ada!", "Bonjour, Ada!", "こんにちは, Ada!"]
+    assert result.output.splitlines() == ["Hello, Ada!", "Bonjour, Ada!", "こんにちは, Ada!"]
 """
 
 _README = """\
@@ -161,8 +163,7 @@ def project_files(title: str) -> dict[str, str]:
     """
     package = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "flows"
     return {
-        name: text.format(title=title or "Flows", package=package) if text in (_README, _PYPROJECT) else text
-        for name, text in _FILES.items()
+        name: text.replace("{title}", title or "Flows").replace("{package}", package) for name, text in _FILES.items()
     }
 
 
@@ -178,20 +179,19 @@ def write_together(files: Mapping[Path, str]) -> None:
             for folder in reversed([path.parent, *path.parent.parents]):
                 if not folder.is_dir():
                     folder.mkdir()
-                    undo.callback(_suppressed, folder.rmdir)
-            drafts[path] = draft = path.with_name(f".{path.name}.dagy-init")
-            undo.callback(_suppressed, draft.unlink)
-            draft.write_text(text, encoding="utf-8", newline="\n")
+                    undo.callback(_try, folder.rmdir)
             if path.is_dir():
-                raise IsADirectoryError(21, "Is a directory", str(path))
+                raise IsADirectoryError(EISDIR, os.strerror(EISDIR), str(path))
+            drafts[path] = draft = path.with_name(f".{path.name}.dagy-init")
+            undo.callback(_try, draft.unlink)
+            draft.write_text(text, encoding="utf-8", newline="\n")
         # From here on only renames within a folder are left.
         undo.pop_all()
         for path, draft in drafts.items():
             draft.replace(path)
 
 
-def _suppressed(undo_step: object) -> None:
-    assert callable(undo_step)
+def _try(undo_step: Callable[[], object]) -> None:
     with suppress(OSError):
         undo_step()
 

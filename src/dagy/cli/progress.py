@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
-from dagy.events import Change, TaskEnded, TaskRetrying, TaskStarted
+from dagy.events import Change, MapExpanded, TaskEnded, TaskRetrying, TaskStarted
 from dagy.spec import FlowSpec
 from dagy.status import TaskRunStatus
 
@@ -64,6 +64,8 @@ class PlainProgress:
                     self._say(_end_line(change))
             elif isinstance(change, TaskRetrying):
                 self._say(f"{change.node.id} attempt {change.attempt} failed: {change.error_message}")
+            elif isinstance(change, MapExpanded):
+                self._total += len(change.nodes)
             elif self._verbose:
                 self._say(f"{change.node.id} attempt {change.attempt} started")
 
@@ -130,7 +132,7 @@ class LiveProgress(PlainProgress):
     def _is_worth_a_line(self, change: Change) -> bool:
         if isinstance(change, TaskEnded):
             return self._verbose or not change.status.is_success
-        return self._verbose or isinstance(change, TaskRetrying)
+        return self._verbose or isinstance(change, (TaskRetrying, MapExpanded))
 
     def _start_live(self) -> None:
         if self._over.wait(LIVE_AFTER_SECONDS):

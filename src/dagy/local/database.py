@@ -84,8 +84,8 @@ CREATE TABLE IF NOT EXISTS runs (
     created_at TIMESTAMP, started_at TIMESTAMP, ended_at TIMESTAMP, error_message VARCHAR
 );
 CREATE TABLE IF NOT EXISTS task_runs (
-    run_id VARCHAR, position INTEGER, task_run_id VARCHAR, task_name VARCHAR, status VARCHAR, attempt INTEGER,
-    started_at TIMESTAMP, ended_at TIMESTAMP, output JSON, error_message VARCHAR, trace VARCHAR
+    run_id VARCHAR, position INTEGER, task_run_id VARCHAR, task_name VARCHAR, label VARCHAR, status VARCHAR,
+    attempt INTEGER, started_at TIMESTAMP, ended_at TIMESTAMP, output JSON, error_message VARCHAR, trace VARCHAR
 );
 """
 
@@ -98,6 +98,7 @@ _TASK_RUN_COLUMNS = {
     "position": "INTEGER",
     "task_run_id": "VARCHAR",
     "task_name": "VARCHAR",
+    "label": "VARCHAR",
     "status": "VARCHAR",
     "attempt": "INTEGER",
     "started": "BIGINT",
@@ -111,8 +112,8 @@ _STRUCTURE = json.dumps({name: [kind] for name, kind in _TASK_RUN_COLUMNS.items(
 
 _INSERT_TASK_RUNS = """
 INSERT INTO task_runs
-SELECT ?, unnest(c.position), unnest(c.task_run_id), unnest(c.task_name), unnest(c.status), unnest(c.attempt),
-       make_timestamp(unnest(c.started)), make_timestamp(unnest(c.ended)),
+SELECT ?, unnest(c.position), unnest(c.task_run_id), unnest(c.task_name), unnest(c.label), unnest(c.status),
+       unnest(c.attempt), make_timestamp(unnest(c.started)), make_timestamp(unnest(c.ended)),
        unnest(c.output), unnest(c.error_message), unnest(c.trace)
 FROM (SELECT from_json(?::JSON, ?) AS c)
 """
@@ -127,7 +128,7 @@ FROM runs
 """
 
 _SELECT_TASK_RUNS = """
-SELECT position, task_run_id, task_name, status, attempt,
+SELECT position, task_run_id, task_name, label, status, attempt,
        epoch_us(started_at), epoch_us(ended_at), output, error_message, trace
 FROM task_runs WHERE run_id = ? ORDER BY position
 """
@@ -158,6 +159,7 @@ def _columns(task_runs: Iterable[TaskRunRecord]) -> dict[str, list[Any]]:
         columns["position"].append(each.position)
         columns["task_run_id"].append(each.task_run_id)
         columns["task_name"].append(each.task_name)
+        columns["label"].append(each.label)
         columns["status"].append(each.status)
         columns["attempt"].append(each.attempt)
         columns["started"].append(_microseconds(each.started_ns))
@@ -195,11 +197,12 @@ def _run_of(row: Sequence[Any]) -> RunRecord:
 
 
 def _task_run_of(row: Sequence[Any]) -> TaskRunRecord:
-    position, task_run_id, task_name, status, attempt, started, ended, output, error, trace = row
+    position, task_run_id, task_name, label, status, attempt, started, ended, output, error, trace = row
     return TaskRunRecord(
         position=position,
         task_run_id=task_run_id,
         task_name=task_name,
+        label=label,
         status=TaskRunStatus(status),
         attempt=attempt,
         started_ns=_nanoseconds(started),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
-from dagy.events import Change, RunEnded, TaskEnded, TaskStarted
+from dagy.events import Change, MapExpanded, RunEnded, TaskEnded, TaskStarted
 from dagy.local.records import RunRecord, TaskRunRecord
 from dagy.status import RunStatus, TaskRunStatus
 
@@ -122,6 +122,8 @@ def change_line(change: Change) -> str:
         return f'{{"event": "task_started", "i": {change.index}, "attempt": {change.attempt}, "at": {change.at_ns}}}\n'
     if isinstance(change, TaskEnded):
         return _ended_line(change)
+    if isinstance(change, MapExpanded):
+        return _expanded_line(change)
     return _line(
         event="task_retrying",
         i=change.index,
@@ -130,6 +132,19 @@ def change_line(change: Change) -> str:
         delay_seconds=change.delay_seconds,
         error=change.error_message,
         trace=change.trace,
+    )
+
+
+def _expanded_line(expanded: MapExpanded) -> str:
+    labels = [node.label for node in expanded.nodes]
+    return _line(
+        event="map_expanded",
+        i=expanded.index,
+        id=expanded.node.id,
+        task=expanded.node.task,
+        first=expanded.first,
+        count=len(expanded.nodes),
+        labels=labels if any(labels) else None,
     )
 
 
@@ -144,6 +159,8 @@ def _ended_line(ended: TaskEnded) -> str:
         "started": ended.started_ns,
         "at": ended.at_ns,
     }
+    if ended.node.label is not None:
+        facts["label"] = ended.node.label
     if ended.output is not None:
         facts["output"] = output_facts(ended.output)
     if ended.error_message is not None:
@@ -254,6 +271,11 @@ def _apply_to_task_runs(task_runs: dict[int, TaskRunRecord], facts: dict[str, An
     elif event == "task_retrying":
         task_runs[facts["i"]].error_message = facts["error"]
         task_runs[facts["i"]].trace = facts["trace"]
+    elif event == "map_expanded":
+        labels = facts["labels"] or [None] * facts["count"]
+        for number, label in enumerate(labels):
+            at = facts["first"] + number
+            task_runs[at] = TaskRunRecord(at, f"{facts['id']}[{number}]", facts["task"], label=label)
     elif event == "task_ended":
         task_runs[facts["i"]] = _ended(facts)
 
@@ -263,6 +285,7 @@ def _ended(facts: dict[str, Any]) -> TaskRunRecord:
         position=facts["i"],
         task_run_id=facts["id"],
         task_name=facts["task"],
+        label=facts.get("label"),
         status=TaskRunStatus(facts["status"]),
         attempt=facts["attempt"],
         started_ns=facts["started"],

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
 from dagy.clock import iso
-from dagy.events import Change, TaskEnded, TaskRetrying, TaskStarted
+from dagy.events import Change, MapExpanded, TaskEnded, TaskRetrying, TaskStarted
 from dagy.local.database import duckdb_module
 from dagy.local.home import Home
 from dagy.local.journal import output_facts
@@ -36,7 +36,7 @@ class Mirror:
 
     def __init__(self, home: Home, run_id: str, spec: FlowSpec) -> None:
         self._files = _RunFiles(home, run_id)
-        self._nodes = spec.task_runs
+        self._ids = [node.id for node in spec.task_runs]
         self._queue: queue.SimpleQueue[TaskRunRecord | None] = queue.SimpleQueue()
         self._run_lines: list[str] = []
         self._lock = threading.Lock()
@@ -65,6 +65,8 @@ class Mirror:
                 self._queue.put(record)
             elif isinstance(change, TaskStarted):
                 self._attempt_started(change)
+            elif isinstance(change, MapExpanded):
+                self._ids.extend(node.id for node in change.nodes)
             else:
                 self._attempt_failed(change)
 
@@ -77,7 +79,11 @@ class Mirror:
             if index in self._started_ns:
                 os.write(self._log_of(index), _encoded(_log_line(at_ns, level, line)))
                 return
-        self.run_line(level, f"{self._nodes[index].id}: {line}", at_ns)
+        self.run_line(level, f"{self._ids[index]}: {line}", at_ns)
+
+    def id_of(self, index: int) -> str:
+        """Return the id of the task run at a position of the spec or, behind them, of an item of a map."""
+        return self._ids[index]
 
     def run_line(self, level: str, line: str, at_ns: int) -> None:
         """Add a line to the run's log."""
@@ -125,7 +131,7 @@ class Mirror:
     def _log_of(self, index: int) -> int:
         descriptor = self._open_logs.get(index)
         if descriptor is None:
-            path = self._files.task_folder(self._nodes[index].id)
+            path = self._files.task_folder(self._ids[index])
             os.makedirs(path, exist_ok=True)
             descriptor = self._open_logs[index] = os.open(f"{path}/{TASK_LOG}", _APPEND, 0o644)
             os.write(descriptor, _encoded(_log_line(self._started_ns[index], "INFO", "attempt 1 started")))
@@ -223,6 +229,7 @@ def record_of(ended: TaskEnded) -> TaskRunRecord:
         position=ended.index,
         task_run_id=ended.node.id,
         task_name=ended.node.task,
+        label=ended.node.label,
         status=ended.status,
         attempt=ended.attempt,
         started_ns=ended.started_ns,

@@ -16,6 +16,7 @@ class TaskRunRecord:
     position: int
     task_run_id: str
     task_name: str
+    label: str | None = None
     status: TaskRunStatus = TaskRunStatus.PENDING
     attempt: int = 0
     started_ns: int | None = None

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Any, Protocol
 
 from dagy.artifacts import RunOutputs
+from dagy.attempts import Workplace, fire
 from dagy.building import BuiltFlow, build_flow
 from dagy.clock import Clock, SystemClock
 from dagy.decorators import Flow
@@ -27,8 +28,8 @@ from dagy.local.store import LocalStore
 from dagy.log_capture import Capture, capture_logging, capture_streams, captured
 from dagy.names import slug
 from dagy.object_store import LocalObjectStore
-from dagy.references import NotEncodable, encode, hydrate
-from dagy.runners import ThreadRunner, Workplace, fire
+from dagy.references import NotEncodable, Upstream, encode, hydrate
+from dagy.runners import LocalRunner
 from dagy.spec import FlowSpec
 from dagy.status import RunStatus
 
@@ -167,7 +168,7 @@ class _LocalRun:
         engine = Engine(
             self._built.spec,
             workplace=self._workplace,
-            runner=ThreadRunner(self._workplace),
+            runner=LocalRunner(self._workplace),
             observer=self,
             max_workers=max_workers,
             fail_fast=fail_fast,
@@ -204,7 +205,7 @@ class _LocalRun:
     def task_line(self, index: int, level: str, line: str) -> None:
         self._mirror.task_line(index, level, line, self._clock.now_ns())
         if self._listener is not None:
-            self._listener.line(self._built.spec.task_runs[index].id, level, line)
+            self._listener.line(self._mirror.id_of(index), level, line)
 
     def run_line(self, level: str, line: str) -> None:
         self._mirror.run_line(level, line, self._clock.now_ns())
@@ -250,7 +251,7 @@ class _LocalRun:
             self._listener.line(None, "WARNING", sentence)
 
     def _output(self) -> Any:
-        return hydrate(self._built.spec.outputs, self._workplace.resolve)
+        return hydrate(self._built.spec.outputs, self._workplace)
 
 
 @contextmanager
@@ -302,6 +303,6 @@ def empty_trash(home: Home) -> None:
 def _shown(value: Any) -> Any:
     """Return a parameter as the run's record shows it."""
     try:
-        return encode(value, {})
+        return encode(value, Upstream())
     except NotEncodable:
         return repr(value)
