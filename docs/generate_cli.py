@@ -91,7 +91,7 @@ def with_list(page: str, text: str) -> str:
     """Return the page with the text between its two markers."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}```text\n{text}```\n{END}{after}"
+    return f'{before}{BEGIN}```text title="dagy"\n{text}```\n{END}{after}'
 
 
 if __name__ == "__main__":

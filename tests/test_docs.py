@@ -26,7 +26,7 @@ from jsonschema import Draft202012Validator
 from pydantic import BaseModel
 
 import dagy
-from dagy import Flow, FlowSpec, errors, flow, task
+from dagy import Flow, FlowSpec, allow_failed, choose, errors, flow, task, tear_down, unmapped
 from dagy.cli.main import build_parser
 from dagy.status import RUN_TRANSITIONS, TASK_RUN_TRANSITIONS
 
@@ -69,9 +69,10 @@ def without_code(text: str) -> str:
     return re.sub(r"(?ms)^ *```.*?^ *```", "", text)
 
 
-class TestCommandLine:
-    commands = dict(generate_cli.commands(build_parser()))
+COMMANDS = dict(generate_cli.commands(build_parser()))
 
+
+class TestCommandLine:
     def test_the_list_on_one_screen_is_up_to_date(self) -> None:
         page = read("reference/cli.md")
         shall = generate_cli.with_list(page, generate_cli.command_list(build_parser()))
@@ -82,11 +83,11 @@ class TestCommandLine:
         assert len(lines) <= 50
         assert max(map(len, lines)) <= 100
 
-    @pytest.mark.parametrize("name", commands)
+    @pytest.mark.parametrize("name", COMMANDS)
     def test_each_command_has_a_section_with_all_that_it_takes(self, name: str) -> None:
         text = sections(read("reference/cli.md"))[name]
         common = {"--help", "--verbose", "--quiet", "--no-color"}
-        for action in self.commands[name]._actions:
+        for action in COMMANDS[name]._actions:
             option = action.option_strings[-1] if action.option_strings else None
             if option in common:
                 continue
@@ -144,7 +145,9 @@ class TestNames:
         assert sorted(name for name in found if f"`{name}`" not in text) == []
 
     def test_no_variable_is_made_up(self) -> None:
-        source = "\n".join(path.read_text("utf-8") for path in (*SOURCE.rglob("*.py"), REPOSITORY / "tests/conftest.py"))
+        source = "\n".join(
+            path.read_text("utf-8") for path in (*SOURCE.rglob("*.py"), REPOSITORY / "tests/conftest.py")
+        )
         for page in PAGES:
             for name in re.findall(r"\bDAGY_[A-Z_]*[A-Z]\b", page.read_text("utf-8")):
                 assert name in source, f"{page.name}: {name}"
@@ -201,6 +204,10 @@ def make() -> Any: ...
 def take(value: Any) -> None: ...
 
 
+@task(retries=[((ConnectionError, TimeoutError), 2, [1, 2]), (OSError, 1)], retry_jitter_factor=0.5)
+async def add(one: int, two: Any) -> None: ...
+
+
 @flow(tags={"team": "docs"}, timeout_seconds=1.5, executor="lambda", execution_mode="nano")
 def inner(value: Any) -> None:
     take(value)
@@ -224,8 +231,16 @@ def every_marker() -> Any:
         Point(1, made),
         Pair(1, made),
         Model(name="a"),
+        allow_failed(made),
+        choose(made["kind"], {"a": lambda: make(), "b": lambda: made}, default=lambda: make()),
     ):
         inner(value)
+    mapped = take.options(map_name="{value}", max_concurrency=2).map(made["rows"])
+    settings = {"retries": 2, "retry_delay_seconds": [1], "retry_jitter_factor": 0.5, "timeout_seconds": 3}
+    condition = ((made["n"] > 2) & ~(made["ok"] == True)) | made["go"]  # noqa: E712 - an expression
+    with tear_down(take, made):
+        take.options(when=condition, after=[mapped], trigger_rule="all_done", name="last", **settings)(1)
+        add.map([1, 2], unmapped(made))
     return {"made": made, "pair": (made, 1)}
 
 
@@ -274,7 +289,13 @@ class TestSchema:
         task_run = self.schema["$defs"]["taskRun"]["required"]
         assert [key for key in (*self.schema["required"], *task_run) if f"`{key}`" not in text] == []
         markers = {key for each in self.schema["$defs"].values() for key in each.get("required", []) if "$" in key}
+        assert len(markers) > 10
         assert [marker for marker in markers if f'`{{"{marker}": ' not in text] == []
+
+    def test_the_flow_of_every_marker_has_every_marker(self) -> None:
+        text = json.dumps(every_marker.build().to_dict())
+        markers = {key for each in self.schema["$defs"].values() for key in each.get("required", []) if "$" in key}
+        assert [marker for marker in markers if f'"{marker}": ' not in text] == ["$literal"]  # which is only read
 
     def test_the_document_on_the_page_is_the_one_that_is_built(self, tmp_path: Path) -> None:
         text = read("reference/flow-spec.md")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from dagy.artifacts import LocalArtifact
     from dagy.authoring import Failure, Settled, allow_failed, choose, tear_down
     from dagy.client.http import DagyClient
-    from dagy.decorators import Flow, Task, flow, task, unmapped
+    from dagy.decorators import flow, task
     from dagy.deploy import deploy_artifact, upload_artifact_via_api
     from dagy.errors import (
         APIError,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         TaskFailedError,
         TaskTimeoutError,
     )
+    from dagy.flows import Flow
     from dagy.hooks import Hook, RunContext, State, completed, failed, retrying, running
     from dagy.local.runner import LocalRunResult, run_local
     from dagy.log_capture import get_logger
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from dagy.packaging import build_artifact
     from dagy.spec import FlowSpec
     from dagy.status import RunStatus, TaskRunStatus
+    from dagy.tasks import Task, unmapped
 
 __version__ = "0.1.0"
 
@@ -88,7 +90,7 @@ __all__ = [
 _HOME_OF = {
     "DagyClient": "dagy.client.http",
     "Failure": "dagy.authoring",
-    "Flow": "dagy.decorators",
+    "Flow": "dagy.flows",
     "FlowSpec": "dagy.spec",
     "Hook": "dagy.hooks",
     "LocalArtifact": "dagy.artifacts",
@@ -97,7 +99,7 @@ _HOME_OF = {
     "RunStatus": "dagy.status",
     "Settled": "dagy.authoring",
     "State": "dagy.hooks",
-    "Task": "dagy.decorators",
+    "Task": "dagy.tasks",
     "TaskOutput": "dagy.outputs",
     "TaskRunStatus": "dagy.status",
     "allow_failed": "dagy.authoring",
@@ -113,7 +115,7 @@ _HOME_OF = {
     "running": "dagy.hooks",
     "task": "dagy.decorators",
     "tear_down": "dagy.authoring",
-    "unmapped": "dagy.decorators",
+    "unmapped": "dagy.tasks",
     "upload_artifact_via_api": "dagy.deploy",
 }
 

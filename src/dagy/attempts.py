@@ -12,12 +12,12 @@ from typing import Any
 
 from dagy import checks, parameters
 from dagy.artifacts import Output, RunOutputs
-from dagy.decorators import Task
 from dagy.errors import ArtifactSerializationError, DagyError, ParameterTypeError, TaskTimeoutError
 from dagy.hooks import Hook, RunContext, State, completed, failed, retrying, running
 from dagy.log_capture import Capture
 from dagy.references import Failure, Settled, hydrate
 from dagy.spec import TaskRunSpec
+from dagy.tasks import Task
 from dagy.tracebacks import user_traceback
 
 
@@ -147,6 +147,14 @@ class Workplace:
             results=[self.resolve(each) for each in ids if each in self.results],
             failures=[Failure(each, self.failures[each]) for each in ids if each in self.failures],
         )
+
+
+class StillRunning(Exception):
+    """The function has not returned within its task's limit; `abandoned` if it could not be ended either."""
+
+    def __init__(self, *, abandoned: bool) -> None:
+        super().__init__()
+        self.abandoned = abandoned
 
 
 class Execution:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from dagy.decorators import Task, building
 from dagy.errors import FlowDefinitionError
 from dagy.outputs import AllowFailed, Condition, FirstOf, TaskOutput
 from dagy.references import Failure, Settled
+from dagy.tasks import Task, building
 
 T = TypeVar("T")
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dagy import checks, parameters
-from dagy.decorators import CallOptions, Flow, Task, Unmapped, building
 from dagy.errors import DagyError, FlowDefinitionError, ParameterError
-from dagy.graph import TEAR_DOWN
+from dagy.flows import Flow
 from dagy.outputs import Condition, TaskOutput
 from dagy.references import NotEncodable, Upstream, class_path, encode
-from dagy.spec import FlowSpec, TaskRunSpec, TaskSpec
+from dagy.spec import TEAR_DOWN, FlowSpec, TaskRunSpec, TaskSpec
+from dagy.tasks import CallOptions, Task, Unmapped, building
 from dagy.tracebacks import user_traceback
 
 

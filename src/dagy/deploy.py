@@ -24,7 +24,7 @@ from dagy.object_store import ObjectStoreError, S3ObjectStore, aws_client
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from dagy.decorators import Flow
+    from dagy.flows import Flow
     from dagy.spec import FlowSpec
 
 DEFAULT_TIMEZONE = "America/New_York"

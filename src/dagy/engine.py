@@ -22,11 +22,11 @@ from dagy.attempts import Attempt, Outcome, Workplace
 from dagy.clock import Clock, SystemClock
 from dagy.errors import TaskFailedError
 from dagy.events import Change, MapExpanded, Observer, TaskEnded, TaskRetrying, TaskStarted
-from dagy.graph import TEAR_DOWN, DagState, Ending, Fate
+from dagy.graph import DagState, Ending, Fate
 from dagy.references import evaluate
 from dagy.retry import with_jitter
 from dagy.runners import Runner
-from dagy.spec import FlowSpec, TaskRunSpec
+from dagy.spec import TEAR_DOWN, FlowSpec, TaskRunSpec
 from dagy.status import RunStatus, TaskRunStatus, check_task_transition
 
 

@@ -22,9 +22,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from dagy.decorators import Flow
 from dagy.errors import ArtifactNotFound, InvalidArtifact, LocalStoreError, SpecFormatError
 from dagy.flow_source import FlowSource
+from dagy.flows import Flow
 from dagy.loader import flow_of, import_source
 from dagy.spec import FlowSpec
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 
 from dagy.errors import DependencyCycleError
-from dagy.spec import FlowSpec, TaskRunSpec
+from dagy.spec import TEAR_DOWN, FlowSpec, TaskRunSpec
 
 
 class Ending(Enum):
@@ -35,11 +35,6 @@ class Fate(Enum):
     READY = "ready"
     SKIPPED = "skipped"  # because of a condition above it
     BLOCKED = "blocked"  # because of a failure above it
-
-
-TRIGGER_RULES = ("all_succeeded", "none_failed", "any_succeeded", "all_done", "tear_down")
-
-TEAR_DOWN = "tear_down"
 
 
 class DagState:

@@ -14,9 +14,10 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dagy.decorators import Flow, Task
 from dagy.errors import FlowFileNotFound, FlowImportError, FlowNotFound, InvalidTarget
 from dagy.flow_source import TAKEN, FlowSource, find_module, is_installed, locate
+from dagy.flows import Flow
+from dagy.tasks import Task
 from dagy.tracebacks import user_traceback
 
 if TYPE_CHECKING:

@@ -26,16 +26,17 @@ from types import ModuleType
 from typing import Any
 
 from dagy.building import BuiltFlow, build_flow
-from dagy.decorators import Flow, Task
 from dagy.dependency_pins import dependency_pins
 from dagy.errors import ConfigError, FlowDefinitionError, InvalidArtifact, LocalStoreError
 from dagy.flow_artifact import MANIFEST_NAME, MAX_ARTIFACT_BYTES, METADATA_NAME, SPEC_NAME, ArtifactMetadata
 from dagy.flow_source import FlowSource, is_installed, locate
+from dagy.flows import Flow
 from dagy.loader import attribute_of, loaded_modules
 from dagy.local.home import Home
 from dagy.local_modules import local_files
 from dagy.names import path_name, slug
 from dagy.spec import FlowSpec
+from dagy.tasks import Task
 
 ARTIFACT_NAME = "artifact.zip"
 

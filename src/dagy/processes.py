@@ -12,7 +12,7 @@ import threading
 from multiprocessing.connection import Connection
 from typing import Any
 
-from dagy.attempts import Execution, message_of
+from dagy.attempts import Execution, StillRunning, message_of
 from dagy.errors import LocalExecutionError
 from dagy.tracebacks import user_traceback
 
@@ -85,8 +85,6 @@ class _TaskProcess:
         self._process.join()
 
     def call(self, execution: Execution) -> Any:
-        from dagy.runners import StillRunning  # noqa: PLC0415 - the runners load this module late
-
         limit = execution.task.timeout_seconds
         path = f"{execution.task.fn.__module__}:{execution.task.fn.__qualname__}"
         self._connection.send((path, execution.inputs))

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from dagy.attempts import Attempt, Execution, Outcome, Workplace, expand, message_of
+from dagy.attempts import Attempt, Execution, Outcome, StillRunning, Workplace, expand, message_of
 from dagy.log_capture import captured
 from dagy.tracebacks import user_traceback
 
@@ -70,14 +70,6 @@ class LocalRunner:
         if attempt.node.map is None and self._workplace.call_of(attempt.node).task.isolation == "async":
             return self._loop
         return self._threads
-
-
-class StillRunning(Exception):
-    """The function has not returned within its task's limit; `abandoned` if it could not be ended either."""
-
-    def __init__(self, *, abandoned: bool) -> None:
-        super().__init__()
-        self.abandoned = abandoned
 
 
 def call_with_timeout(fn: Callable[[], Any], timeout_seconds: float, *, on_late_end: Callable[[], None]) -> Any:

@@ -15,6 +15,9 @@ from dagy.errors import SpecFormatError
 
 SCHEMA_VERSION = 1
 
+#: The trigger rule of a task run that is to run whatever became of its parents, and also when the run stops.
+TEAR_DOWN = "tear_down"
+
 #: Encoded JSON: what `json.loads` may return.
 Json = Any
 

@@ -17,9 +17,9 @@ from typing import Any
 from dagy.artifacts import RunOutputs
 from dagy.attempts import Workplace
 from dagy.building import BuiltFlow, build_flow
-from dagy.decorators import Flow
 from dagy.engine import Engine, Stop
 from dagy.events import Change, TaskEnded, TaskStarted
+from dagy.flows import Flow
 from dagy.references import hydrate
 from dagy.runners import LocalRunner, Runner
 from dagy.status import RunStatus, TaskRunStatus

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from itertools import pairwise
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dagy import flow, task
 from dagy.drawing.diagram import dot, mermaid
-from dagy.drawing.labels import marks, printable
+from dagy.drawing.labels import condition_text, marks, printable
 from dagy.drawing.layout import Layout, lay_out, spread
 from dagy.drawing.svg import svg
 from dagy.drawing.tree import ASCII, DEEPEST_LEVEL, tree
@@ -28,13 +30,15 @@ HOSTILE = (
 )  # fmt: skip
 
 
-def graph(edges: dict[str, list[str]], *, groups: dict[str, str] | None = None, **task: object) -> FlowSpec:
+def graph(edges: dict[str, list[str]], *, groups: dict[str, str] | None = None, **settings: Any) -> FlowSpec:
     """A flow of one task; `edges` has the parents of each task run."""
     nodes = (
         TaskRunSpec(name, "work", depends_on=tuple(parents), group=(groups or {}).get(name))
         for name, parents in edges.items()
     )
-    return FlowSpec("demo", version="1.0", tasks={"work": TaskSpec("work", "m:work", **task)}, task_runs=tuple(nodes))
+    return FlowSpec(
+        "demo", version="1.0", tasks={"work": TaskSpec("work", "m:work", **settings)}, task_runs=tuple(nodes)
+    )
 
 
 def chain(length: int) -> FlowSpec:
@@ -149,10 +153,37 @@ def test_tree_has_a_line_for_each_task_run_after_all_its_parents(spec: FlowSpec)
 
 
 def test_marks_show_what_one_call_changed() -> None:
-    node = TaskRunSpec("ask-1", "work", kind="approval", options={"retries": 5}, when={"$ref": "x"}, map={})
+    node = TaskRunSpec("ask-1", "work", kind="flow", options={"retries": 5}, map={"over": ["a", "b"]})
     spec = FlowSpec("demo", tasks={"work": TaskSpec("work", "m:f", retries=1, timeout_seconds=0.25)})
 
-    assert marks(spec, node) == ["approval", "retries=5", "timeout=0.25s", "map", "when"]
+    assert marks(spec, node) == ["flow", "retries=5", "timeout=0.25s", "map=a,b"]
+
+
+def test_marks_show_when_a_branch_is_taken() -> None:
+    @task
+    def look() -> dict[str, str]:
+        return {}
+
+    @task
+    def act() -> None: ...
+
+    @flow
+    def branching() -> None:
+        found = look()
+        act.options(when=(found["kind"] == "größer") & ~(found["size"] > 3))()  # type: ignore[operator]
+
+    spec = branching.build()
+
+    assert marks(spec, spec.task_runs[1]) == ['when=((look-1["kind"] == "größer") and not (look-1["size"] > 3))']
+
+
+def test_a_deep_condition_is_abridged() -> None:
+    condition: object = {"$ref": "a-1", "path": ["ok", 0]}
+    for _ in range(5_000):
+        condition = {"$condition": "not", "args": [condition]}
+
+    assert condition_text({"$ref": "a-1", "path": ["ok", 0]}) == 'a-1["ok"][0]'
+    assert condition_text(condition) == "not not not not …"
 
 
 # Mermaid and Graphviz

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 from dagy.spec import FlowSpec, TaskRunSpec, TaskSpec
+
+#: A condition that is longer is cut, one that is nested deeper is abridged.
+_LONGEST_CONDITION = 60
+_DEEPEST_CONDITION = 4
 
 #: Control characters and bidirectional overrides, which would change the terminal or the text around a name, and what
 #: is no character at all.
@@ -18,17 +24,39 @@ def marks(spec: FlowSpec, node: TaskRunSpec) -> list[str]:
     def setting(name: str) -> object:
         return node.options.get(name, getattr(task, name))
 
-    words = [] if node.kind == "task" else [node.kind]
-    for word, value in (
+    settings = (
         ("retries", setting("retries")),
         ("timeout", _duration(setting("timeout_seconds"))),
         ("concurrency", setting("concurrency_limit")),
         ("executor", setting("executor")),
-    ):
-        if value:
-            words.append(f"{word}={value}")
-    words += [word for word in ("map", "when") if getattr(node, word) is not None]
-    return words
+        ("isolation", "" if task.isolation == "thread" else task.isolation),
+        ("map", ",".join(node.map.get("over", ())) if isinstance(node.map, dict) else None),
+        ("trigger", "" if node.trigger_rule == "all_succeeded" else node.trigger_rule),
+        ("when", None if node.when is None else _cut(condition_text(node.when))),
+    )
+    kind = [] if node.kind == "task" else [node.kind]
+    return kind + [f"{word}={value}" for word, value in settings if value]
+
+
+def condition_text(encoded: Any, *, levels: int = _DEEPEST_CONDITION) -> str:
+    """Return a condition of a FlowSpec much as its author wrote it.
+
+    Args:
+        levels: how deep to go; what is nested deeper becomes `…`.
+    """
+    if isinstance(encoded, dict) and "$condition" in encoded:
+        if levels == 0:
+            return "…"
+        parts = [condition_text(each, levels=levels - 1) for each in encoded.get("args", ())]
+        op = encoded["$condition"]
+        return f"not {parts[0]}" if op == "not" else f"({f' {op} '.join(parts)})"
+    if isinstance(encoded, dict) and "$ref" in encoded:
+        return str(encoded["$ref"]) + "".join(f"[{json.dumps(key)}]" for key in encoded.get("path", ()))
+    return json.dumps(encoded, ensure_ascii=False)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_CONDITION else f"{text[: _LONGEST_CONDITION - 1]}…"
 
 
 def _duration(seconds: object) -> str | None:

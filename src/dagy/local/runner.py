@@ -15,10 +15,10 @@ from dagy.artifacts import RunOutputs
 from dagy.attempts import Workplace, fire
 from dagy.building import BuiltFlow, build_flow
 from dagy.clock import Clock, SystemClock
-from dagy.decorators import Flow
 from dagy.engine import Engine, EngineResult, Stop
 from dagy.errors import FlowFailedError, ParameterError
 from dagy.events import Change, RunEnded
+from dagy.flows import Flow
 from dagy.hooks import RunContext, completed, failed, running
 from dagy.local.home import Home
 from dagy.local.journal import SPEC_NAME, Journal, change_line, run_ended_line, run_started_line

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from dagy.cli import doctor
-from dagy.cli.doctor import Finding, Place
+from dagy.cli import health_checks
+from dagy.cli.health_checks import Finding, Place
 from dagy.cli.main import main
 from dagy.client.credentials import Credentials, save_credentials
 from dagy.client.profiles import Profile, Profiles, save_profiles
@@ -93,8 +93,7 @@ def test_words_are_coloured_on_a_terminal_only(
     with open(terminal, "w", encoding="utf-8") as screen:
         monkeypatch.setattr(sys, "stdout", screen)
         run_doctor(home, *words)
-        screen.flush()
-        assert (b"\x1b[32mok     \x1b[0m  python" in os.read(controller, 10_000)) is is_colored
+    assert (b"\x1b[32mok     \x1b[0m  python" in os.read(controller, 10_000)) is is_colored
     os.close(controller)
 
 
@@ -122,13 +121,13 @@ def test_an_error_that_nobody_foresaw_is_a_finding(home: Path, capsys: pytest.Ca
 
 
 def test_an_old_python_is_a_problem() -> None:
-    assert doctor.check_python((3, 9, 18)) == Finding(
+    assert health_checks.check_python((3, 9, 18)) == Finding(
         "python", "problem", "3.9.18 is too old", "install Python 3.10 or newer"
     )
 
 
 def test_a_missing_library_is_a_problem() -> None:
-    finding = doctor.check_libraries(["httpx>=0.27", "no-such-library<2"])
+    finding = health_checks.check_libraries(["httpx>=0.27", "no-such-library<2"])
 
     assert finding == Finding(
         "libraries", "problem", "not installed: no-such-library", "run pip install --upgrade dagy"
@@ -136,38 +135,42 @@ def test_a_missing_library_is_a_problem() -> None:
 
 
 def test_a_library_for_other_machines_may_be_missing() -> None:
-    finding = doctor.check_libraries(["httpx>=0.27", 'no-such-library>=2; python_version < "3.0"'])
+    finding = health_checks.check_libraries(["httpx>=0.27", 'no-such-library>=2; python_version < "3.0"'])
 
     assert finding == Finding("libraries", "ok", f"httpx {httpx.__version__}")
+
+
+def test_a_dagy_that_is_not_installed_is_a_warning() -> None:
+    assert health_checks.check_libraries(None).status == "warning"
 
 
 @pytest.mark.parametrize(
     ("free_bytes", "status"), [(10**12, "ok"), (10**9, "ok"), (10**9 - 1, "warning"), (10**7, "problem")]
 )
 def test_little_space_is_told(free_bytes: int, status: str) -> None:
-    assert doctor.space_finding(free_bytes).status == status
+    assert health_checks.space_finding(free_bytes).status == status
 
 
 def test_an_unknown_time_zone_is_a_problem() -> None:
-    assert status_of(doctor.check_time_zones("Atlantis/Capital")) == "problem"
-    assert status_of(doctor.check_time_zones("America/New_York")) == "ok"
+    assert status_of(health_checks.check_time_zones("Atlantis/Capital")) == "problem"
+    assert status_of(health_checks.check_time_zones("America/New_York")) == "ok"
 
 
 @pytest.mark.parametrize(
     ("encoding", "status"), [("utf-8", "ok"), ("UTF8", "ok"), ("ascii", "warning"), (None, "warning")]
 )
 def test_an_encoding_that_lacks_characters_is_a_warning(encoding: str | None, status: str) -> None:
-    assert doctor.check_encoding(encoding).status == status
+    assert health_checks.check_encoding(encoding).status == status
 
 
 def test_aws_variables_are_named_without_their_secrets(home: Path) -> None:
-    finding = doctor.check_aws(place(home, AWS_REGION="eu-west-1", AWS_ACCESS_KEY_ID="AKIA-of-somebody"))
+    finding = health_checks.check_aws(place(home, AWS_REGION="eu-west-1", AWS_ACCESS_KEY_ID="AKIA-of-somebody"))
 
     assert finding.detail.startswith("region eu-west-1 and login by AWS_ACCESS_KEY_ID in the environment")
 
 
 def test_settings_are_named_without_their_values(home: Path) -> None:
-    finding = doctor.check_settings(place(home, DAGY_TOKEN="dagy_sk_secret", PATH="/bin"))
+    finding = health_checks.check_settings(place(home, DAGY_TOKEN="dagy_sk_secret", PATH="/bin"))
 
     assert finding == Finding("settings", "ok", "set: DAGY_TOKEN")
 
@@ -178,16 +181,16 @@ def test_settings_are_named_without_their_values(home: Path) -> None:
 def test_a_file_in_the_place_of_the_directory_is_a_problem(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
 
-    assert status_of(doctor.check_directory(place(tmp_path / "file"))) == "problem"
-    assert status_of(doctor.check_directory(place(tmp_path / "file" / "home"))) == "problem"
+    assert status_of(health_checks.check_directory(place(tmp_path / "file"))) == "problem"
+    assert status_of(health_checks.check_directory(place(tmp_path / "file" / "home"))) == "problem"
 
 
 def test_a_kept_database_lock_is_a_warning(home: Path) -> None:
     with open(home / "dagy.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert status_of(doctor.check_lock(place(home), patience_seconds=0)) == "warning"
+        assert status_of(health_checks.check_lock(place(home), patience_seconds=0)) == "warning"
 
-    assert status_of(doctor.check_lock(place(home), patience_seconds=0)) == "ok"
+    assert status_of(health_checks.check_lock(place(home), patience_seconds=0)) == "ok"
 
 
 def test_runs_are_counted(home: Path) -> None:
@@ -204,13 +207,13 @@ def test_runs_are_counted(home: Path) -> None:
 
     run_local(small, {}, home=Home(home), clock=InstantClock())
 
-    assert doctor.check_database(place(home)) == Finding("database", "ok", f"{home / 'dagy.duckdb'} holds 1 run")
+    assert health_checks.check_database(place(home)) == Finding("database", "ok", f"{home / 'dagy.duckdb'} holds 1 run")
 
 
 def test_a_broken_database_is_a_problem(home: Path) -> None:
     (home / "dagy.duckdb").write_bytes(b"this is no database" * 1_000)
 
-    finding = doctor.check_database(place(home))
+    finding = health_checks.check_database(place(home))
 
     assert status_of(finding) == "problem"
     assert finding is not None
@@ -222,10 +225,10 @@ def test_a_broken_database_is_a_problem(home: Path) -> None:
 
 def test_config_that_others_can_read_is_a_warning(home: Path) -> None:
     save_profiles(home, Profiles({"dev": Profile("dev")}))
-    assert doctor.check_config(place(home)).detail == f"{home / 'config.yaml'}, profile in use: dev"
+    assert health_checks.check_config(place(home)).detail == f"{home / 'config.yaml'}, profile in use: dev"
 
     (home / "config.yaml").chmod(0o644)
-    finding = doctor.check_config(place(home))
+    finding = health_checks.check_config(place(home))
 
     assert (finding.status, finding.way_out) == ("warning", f"run chmod 600 {home / 'config.yaml'}")
 
@@ -233,29 +236,29 @@ def test_config_that_others_can_read_is_a_warning(home: Path) -> None:
 def test_config_that_can_not_be_parsed_is_a_problem(home: Path) -> None:
     (home / "config.yaml").write_text("profiles: [")
 
-    assert doctor.check_config(place(home)).status == "problem"
+    assert health_checks.check_config(place(home)).status == "problem"
 
 
 def test_a_profile_that_does_not_exist_is_told(home: Path) -> None:
     save_profiles(home, Profiles({"dev": Profile("dev")}))
 
     with pytest.raises(ConfigError, match="There is no profile 'live', which --profile names"):
-        doctor.check_config(Place(Home(home), {}, "live"))
+        health_checks.check_config(Place(Home(home), {}, "live"))
 
 
 def test_a_login_that_others_can_read_is_a_problem(home: Path) -> None:
     save_credentials(home, Credentials("dagy_at_x"))
-    assert doctor.check_login(place(home)) == Finding("login", "ok", str(home / "credentials"))
+    assert health_checks.check_login(place(home)) == Finding("login", "ok", str(home / "credentials"))
 
     (home / "credentials").chmod(0o640)
 
-    assert doctor.check_login(place(home)).status == "problem"
+    assert health_checks.check_login(place(home)).status == "problem"
 
 
 def test_a_login_for_another_api_is_a_warning(home: Path) -> None:
     save_credentials(home, Credentials("dagy_at_x", "api.one.example"))
 
-    finding = doctor.check_login(place(home, DAGY_API_URL="https://api.two.example"))
+    finding = health_checks.check_login(place(home, DAGY_API_URL="https://api.two.example"))
 
     assert finding == Finding(
         "login",
@@ -268,7 +271,7 @@ def test_a_login_for_another_api_is_a_warning(home: Path) -> None:
 def test_a_broken_login_is_a_problem_and_its_token_is_not_told(home: Path) -> None:
     (home / "credentials").write_text("{dagy_at_secret")
 
-    finding = doctor.check_login(place(home))
+    finding = health_checks.check_login(place(home))
 
     assert finding.status == "problem"
     assert "secret" not in finding.detail
@@ -282,7 +285,7 @@ def test_an_api_that_answers_is_ok_and_gets_no_token(home: Path) -> None:
         asked.append(request)
         return httpx.Response(200, json={"status": "ok"})
 
-    finding = doctor.check_api(
+    finding = health_checks.check_api(
         place(home, DAGY_API_URL="https://dagy.example/api/"), transport=httpx.MockTransport(answer)
     )
 
@@ -292,7 +295,7 @@ def test_an_api_that_answers_is_ok_and_gets_no_token(home: Path) -> None:
 
 
 def test_an_api_that_is_something_else_is_a_problem(home: Path) -> None:
-    finding = doctor.check_api(
+    finding = health_checks.check_api(
         place(home, DAGY_API_URL="https://dagy.example"),
         transport=httpx.MockTransport(lambda request: httpx.Response(404)),
     )
@@ -304,7 +307,9 @@ def test_an_api_that_can_not_be_reached_is_a_problem(home: Path) -> None:
     def refuse(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("connection refused")
 
-    finding = doctor.check_api(place(home, DAGY_API_URL="https://dagy.example"), transport=httpx.MockTransport(refuse))
+    finding = health_checks.check_api(
+        place(home, DAGY_API_URL="https://dagy.example"), transport=httpx.MockTransport(refuse)
+    )
 
     assert finding == Finding(
         "api",
