@@ -5,6 +5,7 @@ DAGY = .venv/bin/python -m dagy
 
 # Python writes no bytecode when this is not empty, and then every start compiles everything again.
 export PYTHONDONTWRITEBYTECODE =
+export NO_MKDOCS_2_WARNING = 1
 
 .PHONY: run test check soak bench docs
 

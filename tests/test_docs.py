@@ -345,7 +345,7 @@ class TestSite:
         done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "site" / "reference" / "flow-spec.schema.json").is_file()
-        assert not list((tmp_path / "site").rglob("generate_cli.py"))
+        assert not list((tmp_path / "site").rglob("generate_cli*"))
 
 
 def slug(heading: str) -> str:

@@ -8,14 +8,14 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from dagy import checks, parameters
 from dagy.artifacts import Output, RunOutputs
 from dagy.errors import ArtifactSerializationError, DagyError, ParameterTypeError, TaskTimeoutError
 from dagy.hooks import Hook, RunContext, State, completed, failed, retrying, running
 from dagy.log_capture import Capture
-from dagy.references import Failure, Settled, hydrate
+from dagy.references import Failure, Outputs, Settled, hydrate
 from dagy.spec import TaskRunSpec
 from dagy.tasks import Task
 from dagy.tracebacks import user_traceback
@@ -183,7 +183,8 @@ class Execution:
     def returned(self, value: Any) -> Outcome:
         """The function returned `value`."""
         try:
-            outcome = Outcome(output=self._workplace.outputs.store(self.attempt.node.id, value))
+            output = self._workplace.outputs.store(self.attempt.node.id, value, serializer=self.task.serializer)
+            outcome = Outcome(output=output)
         except ArtifactSerializationError as exc:
             # The function succeeded; calling it again would repeat its effects and return the same thing.
             return self._failed(Outcome(error_message=str(exc)))
@@ -252,7 +253,13 @@ class Execution:
             fire(hooks, context, state, self.capture.sink)
 
 
-def resolved_inputs(node: TaskRunSpec, workplace: Workplace) -> dict[str, Any]:
+class MappedOutputs(Outputs, Protocol):
+    """Outputs of which some are those of maps."""
+
+    item_counts: dict[str, int]
+
+
+def resolved_inputs(node: TaskRunSpec, outputs: Outputs) -> dict[str, Any]:
     """Return the values of a task run's inputs.
 
     Raises:
@@ -261,18 +268,18 @@ def resolved_inputs(node: TaskRunSpec, workplace: Workplace) -> dict[str, Any]:
     values = {}
     for name, encoded in node.inputs.items():
         try:
-            values[name] = hydrate(encoded, workplace)
-        except (LookupError, TypeError, FileNotFoundError) as exc:
+            values[name] = hydrate(encoded, outputs)
+        except Exception as exc:  # outputs may be of any class, and loaded by a serializer of the user
             raise ParameterTypeError(
                 f"Input {name!r} of {node.id} can not be resolved: {type(exc).__name__}: {exc}"
             ) from exc
     return values
 
 
-def expand(node: TaskRunSpec, workplace: Workplace) -> Outcome:
+def expand(node: TaskRunSpec, outputs: MappedOutputs) -> Outcome:
     """Return the inputs of each item of a mapped call, or why there are none."""
     try:
-        lists = {name: _items(name, node, workplace) for name in node.map["over"]}
+        lists = {name: _items(name, node, outputs) for name in node.map["over"]}
     except ParameterTypeError as exc:
         return Outcome(error_message=str(exc))
     lengths = {name: len(items) for name, items in lists.items()}
@@ -284,17 +291,17 @@ def expand(node: TaskRunSpec, workplace: Workplace) -> Outcome:
     return Outcome(items=[{**fixed, **{name: items[k] for name, items in lists.items()}} for k in range(count)])
 
 
-def _items(name: str, node: TaskRunSpec, workplace: Workplace) -> list[Any]:
+def _items(name: str, node: TaskRunSpec, outputs: MappedOutputs) -> list[Any]:
     """Return the encoded items of one mapped argument."""
     encoded = node.inputs[name]["$each"]
     if isinstance(encoded, list):
         return encoded
     mapped = encoded.get("$ref") if isinstance(encoded, dict) and not encoded.get("path") else None
-    if mapped in workplace.item_counts:
-        return [{"$ref": f"{mapped}[{item}]"} for item in range(workplace.item_counts[mapped])]
+    if mapped in outputs.item_counts:
+        return [{"$ref": f"{mapped}[{item}]"} for item in range(outputs.item_counts[mapped])]
     try:
-        value = hydrate(encoded, workplace)
-    except (LookupError, TypeError, FileNotFoundError) as exc:
+        value = hydrate(encoded, outputs)
+    except Exception as exc:  # as above
         raise ParameterTypeError(
             f"Input {name!r} of {node.id} can not be resolved: {type(exc).__name__}: {exc}"
         ) from exc
@@ -303,6 +310,32 @@ def _items(name: str, node: TaskRunSpec, workplace: Workplace) -> list[Any]:
             f"{node.id} maps over {name!r}, which is {type(value).__name__} {str(value)[:60]!r} and not a list"
         )
     return [{"$json": item} for item in value]
+
+
+def item_of(node: TaskRunSpec, number: int, inputs: Mapping[str, Any]) -> TaskRunSpec:
+    """Return the task run of one item of a mapped call."""
+    template = node.map.get("name")
+    return TaskRunSpec(
+        id=f"{node.id}[{number}]",
+        task=node.task,
+        inputs=inputs,
+        kind="item",
+        group=node.group,
+        label=None if template is None else _label(template, inputs),
+        options=node.options,
+    )
+
+
+def _label(template: str, inputs: Mapping[str, Any]) -> str:
+    """Return the name of an item: its arguments put into the template; what is not known yet stays as it is."""
+    values = {
+        name: each.get("$json", each.get("$ref", each)) if isinstance(each, dict) else each
+        for name, each in inputs.items()
+    }
+    try:
+        return template.format(**values)
+    except (LookupError, ValueError, AttributeError):
+        return template
 
 
 def fire(hooks: tuple[Hook, ...], context: RunContext, state: State, sink: Callable[[str, str], None]) -> None:

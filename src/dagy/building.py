@@ -10,6 +10,7 @@ from typing import Any
 
 from dagy import checks, parameters
 from dagy.errors import DagyError, FlowDefinitionError, ParameterError
+from dagy.fingerprints import code_hash
 from dagy.flows import Flow
 from dagy.outputs import Condition, TaskOutput
 from dagy.references import NotEncodable, Upstream, class_path, encode
@@ -317,6 +318,9 @@ def task_spec(task: Task[Any, Any], signature: inspect.Signature) -> TaskSpec:
         timeout_seconds=task.timeout_seconds,
         concurrency_limit=task.concurrency_limit,
         isolation=task.isolation,
+        code_hash=code_hash(task.fn),
+        cache="callable" if callable(task.cache) else task.cache,
+        cache_expires_seconds=task.cache_expires_seconds,
         validate_parameters=task.validate_parameters,
         signature={name: _annotation_text(each.annotation) for name, each in signature.parameters.items()},
         returns={"type": _annotation_text(signature.return_annotation)},

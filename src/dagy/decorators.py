@@ -7,13 +7,16 @@ and engines loaded when a flow is built or run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from dagy.errors import FlowDefinitionError
 from dagy.flows import Flow
 from dagy.hooks import Hook
 from dagy.retry import Retries, RetryDelays
 from dagy.tasks import RetryCondition, Task
+
+if TYPE_CHECKING:
+    from datetime import timedelta
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +38,9 @@ def task(
     timeout_seconds: float | None = None,
     concurrency_limit: int | None = None,
     isolation: str | None = None,
+    serializer: str | None = None,
+    cache: str | Callable[[Mapping[str, Any]], str] | None = None,
+    cache_expires_after: float | timedelta | None = None,
     validate_parameters: bool = True,
     on_running: Sequence[Hook] | None = None,
     on_completion: Sequence[Hook] | None = None,
@@ -62,6 +68,11 @@ def task(fn: Callable[P, R] | None = None, /, **settings: Any) -> Task[P, R] | C
         concurrency_limit: how many attempts of this task may run at once.
         isolation: `process` calls the function in another process, which a timeout or a stop really ends. By default
             a function runs on a thread, and an `async def` on the event loop.
+        serializer: how the output is stored: `json`, `parquet`, `pickle` or one from `register_serializer`. By default
+            JSON, or else the first one that accepts the value, which `pickle` never is.
+        cache: whether an earlier output is used again: `inputs` when the task's code, its inputs and the dependency
+            pins are the same, `code` whatever the inputs are, or a function of the arguments that returns the key.
+        cache_expires_after: how long an output may be used again, in seconds or as a timedelta.
         validate_parameters: check argument types before the function is called.
         on_running, on_completion, on_failure, on_retry: hooks, called in order with `(RunContext, State)`: once when
             the task starts, once when it succeeded, once when it finally failed, and before each retry.

@@ -7,6 +7,7 @@ stops before it uploads anything.
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -193,6 +194,8 @@ def deploy_flow(
     from dagy.packaging import build_artifact  # noqa: PLC0415 - deploying an artifact does not need the builder
 
     built = build_artifact(flow, namespace=namespace, tags=tags)
+    for warning in built.warnings:
+        print(warning.shown(os.getcwd()), file=sys.stderr)
     return deploy_artifact(
         built,
         deployment_name=flow.name if name is None else name,

@@ -16,11 +16,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from dagy.attempts import Attempt, Outcome, Workplace
+from dagy.artifacts import Output
+from dagy.attempts import Attempt, Outcome, Workplace, item_of
 from dagy.clock import Clock, SystemClock
-from dagy.errors import TaskFailedError
+from dagy.errors import ArtifactSerializationError, CacheKeyError, TaskFailedError
 from dagy.events import Change, MapExpanded, Observer, TaskEnded, TaskRetrying, TaskStarted
 from dagy.graph import DagState, Ending, Fate
 from dagy.references import evaluate
@@ -65,6 +66,20 @@ class _Map:
     failed: int = 0
 
 
+class Reuse(Protocol):
+    """Knows outputs of earlier runs."""
+
+    def find(self, node: TaskRunSpec, workplace: Workplace) -> Output | None:
+        """Return an output that this task run need not compute again; its inputs are known by now.
+
+        Raises:
+            CacheKeyError: that can not be decided; the task run then fails with this message.
+        """
+
+    def keep(self, node: TaskRunSpec, output: Output, workplace: Workplace) -> None:
+        """Take note of an output that has just been computed."""
+
+
 class Engine:
     """One execution of one FlowSpec.
 
@@ -76,6 +91,7 @@ class Engine:
         max_workers: how many attempts may be in flight, 1 or more.
         fail_fast: whether the first failed task run stops the run: nothing new starts, waiting retries are given up,
             attempts in flight end and are recorded.
+        reuse: outputs of earlier runs, if they may be used again.
         clock: tells the time and waits.
         draw: a random number in [0, 1), for jitter.
     """
@@ -89,6 +105,7 @@ class Engine:
         observer: Observer,
         max_workers: int = 1,
         fail_fast: bool = True,
+        reuse: Reuse | None = None,
         clock: Clock | None = None,
         draw: Callable[[], float] = random.random,
     ) -> None:
@@ -99,6 +116,7 @@ class Engine:
         self._runner = runner
         self._observer = observer
         self._fail_fast = fail_fast
+        self._reuse = reuse
         self._clock = clock or SystemClock()
         self._draw = draw
 
@@ -231,20 +249,44 @@ class Engine:
             self._end_unstarted(index, TaskRunStatus.SKIPPED, now, "What it tears down was not set up")
             self._follow(index, Ending.SKIPPED, now)
             return False
-        if node.when is None:
-            return True
         try:
-            if evaluate(node.when, self._workplace):
-                return True
-        except (LookupError, TypeError) as exc:
-            message = f"The condition of {node.id} can not be decided: {type(exc).__name__}: {exc}"
-            self._end_unstarted(index, TaskRunStatus.FAILED, now, message)
-            self._note_failure(index, message, "")
-            self._follow(index, Ending.FAILED, now)
+            if node.when is None or evaluate(node.when, self._workplace):
+                return self._reuse is None or node.map is not None or not self._is_reused(index, node, now)
+        except (LookupError, TypeError, ValueError, FileNotFoundError, ArtifactSerializationError) as exc:
+            self._fail_unstarted(index, f"The condition of {node.id} can not be decided: {type(exc).__name__}: {exc}")
             return False
         self._end_unstarted(index, TaskRunStatus.SKIPPED, now, "Its condition does not hold")
         self._follow(index, Ending.SKIPPED, now)
         return False
+
+    def _fail_unstarted(self, index: int, message: str) -> None:
+        now = self._clock.now_ns()
+        self._end_unstarted(index, TaskRunStatus.FAILED, now, message)
+        self._note_failure(index, message, "")
+        self._go_on(index, TaskRunStatus.FAILED, now)
+
+    def _is_reused(self, index: int, node: TaskRunSpec, now: int) -> bool:
+        """Whether the task run ends here, with an output of an earlier run or because that can not be decided."""
+        assert self._reuse is not None
+        try:
+            output = self._reuse.find(node, self._workplace)
+        except CacheKeyError as exc:
+            self._fail_unstarted(index, str(exc))
+            return True
+        if output is None:
+            return False
+        self._workplace.results[node.id] = output
+        self._set_status(index, TaskRunStatus.CACHED)
+        self._changes.append(TaskEnded(index, node, TaskRunStatus.CACHED, 0, None, now, output))
+        self._go_on(index, TaskRunStatus.CACHED, now)
+        return True
+
+    def _go_on(self, index: int, status: TaskRunStatus, now: int) -> None:
+        """See what follows from the end of a task run, which may be an item of a map."""
+        if index in self._map_of:
+            self._item_ended(index, status)
+        else:
+            self._follow(index, Ending.SUCCEEDED if status.is_success else Ending.FAILED, now)
 
     def _is_set_up(self, node: TaskRunSpec) -> bool:
         return all(each in self._workplace.results for each in node.set_up)
@@ -356,13 +398,13 @@ class Engine:
         )
         if outcome.output is not None:
             self._workplace.results[attempt.node.id] = outcome.output
+            if self._reuse is not None:
+                self._reuse.keep(attempt.node, outcome.output, self._workplace)
         elif status is not TaskRunStatus.CANCELLED:
             self._note_failure(index, outcome.error_message or "", outcome.trace or "")
-        if index in self._map_of:
-            self._item_ended(index, status)
-        elif status is not TaskRunStatus.CANCELLED or self._tear_downs is not None:
-            # What depends on a cancelled one is cancelled with the rest of the run.
-            self._follow(index, Ending.SUCCEEDED if status.is_success else Ending.FAILED, now)
+        # What depends on a cancelled one is cancelled with the rest of the run.
+        if status is not TaskRunStatus.CANCELLED or index in self._map_of or self._tear_downs is not None:
+            self._go_on(index, status, now)
 
     def _note_failure(self, index: int, message: str, trace: str) -> None:
         node = self._nodes[index]
@@ -540,32 +582,6 @@ _WHY_STOPPED = {
     TaskRunStatus.SKIPPED: _WHY_SKIPPED[Fate.BLOCKED],
     TaskRunStatus.CANCELLED: "The run was stopped before it started",
 }
-
-
-def item_of(node: TaskRunSpec, number: int, inputs: Mapping[str, Any]) -> TaskRunSpec:
-    """Return the task run of one item of a mapped call."""
-    template = node.map.get("name")
-    return TaskRunSpec(
-        id=f"{node.id}[{number}]",
-        task=node.task,
-        inputs=inputs,
-        kind="item",
-        group=node.group,
-        label=None if template is None else _label(template, inputs),
-        options=node.options,
-    )
-
-
-def _label(template: str, inputs: Mapping[str, Any]) -> str:
-    """Return the name of an item: its arguments put into the template; what is not known yet stays as it is."""
-    values = {
-        name: each.get("$json", each.get("$ref", each)) if isinstance(each, dict) else each
-        for name, each in inputs.items()
-    }
-    try:
-        return template.format(**values)
-    except (LookupError, ValueError, AttributeError):
-        return template
 
 
 def _final_status(outcome: Outcome) -> TaskRunStatus:

@@ -24,6 +24,7 @@
         ├── TaskFailedError
         ├── FlowFailedError
         ├── ArtifactSerializationError
+        ├── CacheKeyError
         └── TaskTimeoutError
 
 The command line prints `<label>: <message>` and leaves with `exit_code`, without a traceback: each message is one
@@ -224,6 +225,10 @@ class FlowFailedError(LocalExecutionError):
 
 class ArtifactSerializationError(LocalExecutionError):
     """A task's output can not be stored: not JSON, or larger than the limit."""
+
+
+class CacheKeyError(LocalExecutionError):
+    """The cache key of a task run can not be computed."""
 
 
 class TaskTimeoutError(LocalExecutionError):

@@ -36,6 +36,7 @@ from dagy.local.home import Home
 from dagy.local_modules import local_files
 from dagy.names import path_name, slug
 from dagy.spec import FlowSpec
+from dagy.static_checks import Finding, check_flow, refuse_errors
 from dagy.tasks import Task
 
 ARTIFACT_NAME = "artifact.zip"
@@ -55,6 +56,7 @@ class BuiltArtifact:
         code_hash: SHA-256 over sources, dependencies and spec, in hex.
         files: the packed sources, relative to the root.
         metadata: all that the artifact says about itself.
+        warnings: what the static checks found.
     """
 
     path: Path
@@ -64,6 +66,7 @@ class BuiltArtifact:
     code_hash: str
     files: tuple[str, ...]
     metadata: ArtifactMetadata
+    warnings: tuple[Finding, ...] = ()
 
     def __fspath__(self) -> str:
         return str(self.path)
@@ -100,7 +103,8 @@ def build_artifact(
         max_bytes: the most that the artifact may hold.
 
     Raises:
-        FlowDefinitionError: the flow or one of its tasks can not be found by another process.
+        FlowDefinitionError: the flow or one of its tasks can not be found by another process, or the static checks
+            found an error.
         ParameterError, ParameterTypeError: `parameters` do not fit the flow.
         ConfigError: the project's dependencies can not be read, or a variable has no legal value.
         InvalidArtifact: the artifact would exceed `max_bytes`.
@@ -113,6 +117,8 @@ def build_artifact(
     built = build_flow(flow, (), {**flow.example, **(parameters or {})})
     spec = _packed_spec(built, source, module, name)
     spec = spec if tags is None else replace(spec, tags=dict(tags))
+    findings = check_flow(built)
+    refuse_errors(flow.name, findings, cwd=os.getcwd())
     packed = _pack(source, spec, _task_files(built, source), environ, max_bytes)
     moment = f"{slug(flow.name)}-{now():%Y%m%dT%H%M%S}-{random_hex()}"
     folder = Home.from_environ(environ, home).builds / path_name(flow.name) / moment
@@ -127,6 +133,7 @@ def build_artifact(
         code_hash=metadata.code_hash,
         files=tuple(packed.sources),
         metadata=metadata,
+        warnings=tuple(findings),
     )
 
 

@@ -87,7 +87,6 @@ class _TaskProcess:
     def call(self, execution: Execution) -> Any:
         limit = execution.task.timeout_seconds
         path = f"{execution.task.fn.__module__}:{execution.task.fn.__qualname__}"
-        self._connection.send((path, execution.inputs))
         expired = threading.Event()
 
         def expire() -> None:
@@ -99,17 +98,12 @@ class _TaskProcess:
             timer.daemon = True
             timer.start()
         try:
-            while True:
+            self._connection.send((path, execution.inputs))
+            kind, *content = self._connection.recv()
+            while kind == "line":
+                execution.capture.sink(*content)
                 kind, *content = self._connection.recv()
-                if kind == "line":
-                    execution.capture.sink(*content)
-                elif kind == "value":
-                    return content[0]
-                else:
-                    error, trace = content
-                    error.user_traceback = trace
-                    raise error
-        except EOFError:
+        except (EOFError, ConnectionError):  # nobody is at the other end any more
             self._process.join()
             if expired.is_set():
                 raise StillRunning(abandoned=False) from None
@@ -117,6 +111,11 @@ class _TaskProcess:
         finally:
             if timer is not None:
                 timer.cancel()
+        if kind == "value":
+            return content[0]
+        error, trace = content
+        error.user_traceback = trace
+        raise error
 
 
 def _serve(connection: Connection) -> None:

@@ -8,8 +8,8 @@ a `$` key is escaped, and outputs of tasks never pass through here.
     {"$first_of": [...]}                             the output of the one branch that ran
     {"$json": ...}                                   JSON that was a task's output, never interpreted
     {"$tuple": [...]}, {"$set": [...]}                containers that JSON does not have
-    {"$dict": [[key, value], ...]}                    a dict with keys other than plain strings
-    {"$literal": {...}}                               a user's dict that has `$` keys
+    {"$dict": [[key, value], ...]}                    a dict with `$` keys, or keys other than plain strings
+    {"$literal": {...}}                               read for compatibility: a dict that is not interpreted
     {"$value": "date", "of": "2026-01-01"}            a value of a standard library type
     {"$enum": "module:Class", "name": "RED"}          a member of an enum
     {"$object": "module:Class", "fields": {...}}      a dataclass or pydantic model

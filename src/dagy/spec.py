@@ -37,6 +37,10 @@ class TaskSpec:
     timeout_seconds: float | None = None
     concurrency_limit: int | None = None
     isolation: str = "thread"
+    serializer: str | None = None
+    code_hash: str = ""
+    cache: str | None = None
+    cache_expires_seconds: float | None = None
     validate_parameters: bool = True
     signature: Mapping[str, Json] = field(default_factory=dict)
     returns: Mapping[str, Json] = field(default_factory=dict)

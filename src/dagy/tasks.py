@@ -22,6 +22,7 @@ from dagy.settings import (
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from datetime import timedelta
 
     from dagy.flows import Flow
 
@@ -76,6 +77,9 @@ class Task(Generic[P, R]):
         timeout_seconds: float | None = None,
         concurrency_limit: int | None = None,
         isolation: str | None = None,
+        serializer: str | None = None,
+        cache: str | Callable[[Mapping[str, Any]], str] | None = None,
+        cache_expires_after: float | timedelta | None = None,
         validate_parameters: bool = True,
         on_running: Sequence[Hook] | None = None,
         on_completion: Sequence[Hook] | None = None,
@@ -93,6 +97,9 @@ class Task(Generic[P, R]):
         self.timeout_seconds = checked_timeout(timeout_seconds, owner)
         self.concurrency_limit = checked_limit(concurrency_limit, owner)
         self.isolation = _checked_isolation(isolation, fn, owner)
+        self.serializer = _checked_serializer(serializer, owner)
+        self.cache = _checked_cache(cache, owner)
+        self.cache_expires_seconds = _expiry(cache_expires_after, owner)
         self.validate_parameters = validate_parameters
         self.on_running = checked_hooks(on_running, "on_running", owner)
         self.on_completion = checked_hooks(on_completion, "on_completion", owner)
@@ -278,6 +285,36 @@ CALL_TRIGGER_RULES = ("all_succeeded", "none_failed", "any_succeeded", "all_done
 
 #: `inspect.CO_COROUTINE`, without loading inspect into every flow file.
 _CO_COROUTINE = 0x80
+
+
+def _checked_cache(
+    cache: str | Callable[[Mapping[str, Any]], str] | None, owner: str
+) -> str | Callable[[Mapping[str, Any]], str] | None:
+    if cache is None or cache in ("inputs", "code") or callable(cache):
+        return cache
+    raise FlowDefinitionError(
+        f"cache of {owner} must be 'inputs', 'code' or a function of the arguments that returns a string, got {cache!r}"
+    )
+
+
+def _expiry(after: float | timedelta | None, owner: str) -> float | None:
+    seconds = after if after is None or isinstance(after, (int, float)) else after.total_seconds()
+    if seconds is not None and seconds <= 0:
+        raise FlowDefinitionError(f"cache_expires_after of {owner} must be above 0, got {after!r}")
+    return seconds
+
+
+def _checked_serializer(serializer: str | None, owner: str) -> str | None:
+    if serializer is None:
+        return None
+    from dagy.serializers import known_names  # noqa: PLC0415 - only for tasks that name one
+
+    if serializer not in known_names():
+        raise FlowDefinitionError(
+            f"serializer of {owner} must be one of {', '.join(known_names())}, got {serializer!r}; one of your own is "
+            "known after register_serializer()"
+        )
+    return serializer
 
 
 def _checked_isolation(isolation: str | None, fn: Any, owner: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dagy.artifacts import RunOutputs
+from dagy.artifacts import RunOutputs, temporary_folder
 from dagy.attempts import Workplace
 from dagy.building import BuiltFlow, build_flow
 from dagy.engine import Engine, Stop
@@ -63,10 +63,12 @@ class InstantClock:
 
 
 class MemoryObjects:
-    """An object store that keeps bytes in memory."""
+    """An object store that keeps bytes in memory; those that are needed as files are also in a temporary folder."""
 
     def __init__(self) -> None:
         self._objects: dict[str, bytes] = {}
+        self._folder: Path | None = None
+        self._lock = threading.Lock()
 
     def put(self, key: str, data: bytes) -> None:
         self._objects[key] = data
@@ -81,7 +83,16 @@ class MemoryObjects:
             raise FileNotFoundError(f"There is no object {key!r}") from None
 
     def local_file(self, key: str) -> Path:
-        raise FileNotFoundError(f"{key!r} is kept in memory and has no file")
+        data = self.get(key)
+        with self._lock:  # several tasks may consume the same output
+            if self._folder is None:
+                self._folder = temporary_folder()
+            path = self._folder / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            # As a whole, because an earlier consumer may be reading it.
+            path.with_name(f".{path.name}").write_bytes(data)
+            path.with_name(f".{path.name}").replace(path)
+        return path
 
 
 @dataclass

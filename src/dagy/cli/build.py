@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING
 
 from dagy.cli.params import add_params, parse_params
@@ -24,9 +26,11 @@ def run(args: argparse.Namespace) -> int:
     """Build the artifact and print where it is.
 
     Raises:
-        DagyError: the target, its file, a parameter or the project is wrong, or nothing can be written.
+        DagyError: the target, its file, a parameter or the project is wrong, the static checks found an error, or
+            nothing can be written.
     """
     from dagy.building import flow_parameters_from_text  # noqa: PLC0415 - `dagy build --help` does without
+    from dagy.cli.output import warn  # noqa: PLC0415 - see above
     from dagy.loader import load_flow  # noqa: PLC0415 - see above
     from dagy.packaging import build_artifact  # noqa: PLC0415 - see above
 
@@ -40,4 +44,7 @@ def run(args: argparse.Namespace) -> int:
         environ=args.environ,
     )
     print(f"Artifact: {built.path}")
+    sys.stdout.flush()
+    for warning in () if args.quiet else built.warnings:
+        warn(warning.shown(os.getcwd()))
     return ExitCode.SUCCESS

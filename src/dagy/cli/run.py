@@ -11,19 +11,23 @@ from dagy.cli.output import add_format, print_data, warn
 from dagy.cli.params import add_params, parse_params
 from dagy.cli.progress import progress
 from dagy.client.profiles import load_profiles, resolve_api_url, resolve_profile
-from dagy.errors import ExitCode, InvalidTarget, NotAvailableYet
+from dagy.errors import ExitCode, InvalidTarget, NotAvailableYet, ParameterError
 from dagy.loader import load_flow, parse_target
 from dagy.local.home import Home
+from dagy.local.reuse import EarlierRun
 from dagy.local.runner import LocalRunResult, run_local
 from dagy.local.store import LocalStore
 from dagy.status import RunStatus
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("flow", metavar="<flow>", help="<path>:<flow_fn>, or the name of a deployment")
+    parser.add_argument(
+        "flow", metavar="<flow>", nargs="?", help="<path>:<flow_fn>, or the name of a deployment; --resume knows it"
+    )
     add_params(parser)
     parser.add_argument("--max-workers", type=int, default=1, metavar="<n>", help="how many tasks run at once (1)")
     parser.add_argument("--no-fail-fast", action="store_true", help="go on with what does not depend on a failed task")
+    parser.add_argument("--resume", metavar="<run_id>", help="use outputs of this run again, as far as nothing changed")
     parser.add_argument("--profile", metavar="<name>", help="the profile to use")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--local", action="store_true", help="run a file here, whatever is configured")
@@ -32,18 +36,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    home = Home.from_environ(args.environ)
+    earlier = None if args.resume is None else EarlierRun.load(home, args.resume, warn=warn)
+    if args.flow is None:
+        if earlier is None:
+            raise ParameterError("Name the flow to run as <path>:<flow_fn>, or a run to resume with --resume <run_id>")
+        args.flow = earlier.record.target
     if args.remote or (not args.local and not _is_file_target(args.flow) and _api_url(args) is not None):
         raise NotAvailableYet(
             "Running a deployment needs a Dagy server, which this release does not have; run the file with "
             "`dagy run <path>:<flow_fn>`"
         )
     texts = parse_params(args.param)
-    home = Home.from_environ(args.environ)
     flow = load_flow(args.flow)
     parameters = flow_parameters_from_text(flow, texts)
+    if earlier is not None:
+        parameters = {**earlier.parameters(), **parameters}
     verbose = args.verbose or home.verbose
     with progress(
-        quiet=args.quiet, verbose=verbose, color=not args.no_color and "NO_COLOR" not in args.environ
+        quiet=args.quiet, verbose=verbose, color=not args.no_color and not args.environ.get("NO_COLOR")
     ) as view:
         result = run_local(
             flow,
@@ -51,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
             max_workers=args.max_workers,
             fail_fast=not args.no_fail_fast,
             home=home,
+            resume=args.resume,
             listener=view,
             print_capture=True,
             log_level=logging.DEBUG if verbose else logging.INFO,

@@ -65,6 +65,11 @@ class Home:
         return self.path / "builds"
 
     @property
+    def cache(self) -> Path:
+        """Outputs that other runs may use again; it may be deleted at any time."""
+        return self.path / "cache"
+
+    @property
     def trash(self) -> Path:
         """Runs that retention has taken away and a later process deletes."""
         return self.path / "trash"

@@ -103,6 +103,8 @@ def _created_line(record: RunRecord) -> str:
         namespace=record.namespace,
         parameters=record.parameters,
         tags=record.tags,
+        target=record.target,
+        retry_of=record.retry_of,
         pid=record.pid,
         at=record.created_ns,
     )
@@ -180,6 +182,7 @@ def output_facts(output: Any) -> dict[str, Any]:
         "name": output.name,
         "media_type": output.media_type,
         "inline": output.inline,
+        "origin": output.origin,
     }
 
 
@@ -248,6 +251,8 @@ def _created(facts: dict[str, Any]) -> RunRecord:
         namespace=facts["namespace"],
         parameters=facts["parameters"],
         tags=facts["tags"],
+        target=facts["target"],
+        retry_of=facts["retry_of"],
         pid=facts["pid"],
         created_ns=facts["at"],
     )

@@ -192,16 +192,17 @@ class _RunFiles:
 
     def write_task_run(self, record: TaskRunRecord, log: int | None = None) -> None:
         """Write the files of a task run that has ended; `log` is its log if that was opened before."""
+        if record.output is not None and record.output["inline"] is not None:
+            _make_folder(f"{self._artifacts}/{path_name(record.task_run_id)}")
+            _write(f"{self._root}/{record.output['key']}", record.output["inline"], _REPLACE)
         folder = self.task_folder(record.task_run_id)
         if log is None:
             _make_folder(folder)
             _write(f"{folder}/{TASK_LOG}", _start_text(record) + _end_text(record), _APPEND)
         else:
             os.write(log, _encoded(_end_text(record)))
+        # Last, because `write_missing` takes it as the sign that all is there.
         _write(f"{folder}/{METADATA}", json.dumps(record.to_dict()) + "\n", _REPLACE)
-        if record.output is not None and record.output["inline"] is not None:
-            _make_folder(f"{self._artifacts}/{path_name(record.task_run_id)}")
-            _write(f"{self._root}/{record.output['key']}", record.output["inline"], _REPLACE)
 
 
 def write_missing(home: Home, run_id: str, task_runs: Iterable[TaskRunRecord]) -> None:
@@ -209,8 +210,13 @@ def write_missing(home: Home, run_id: str, task_runs: Iterable[TaskRunRecord]) -
     files = _RunFiles(home, run_id)
     files.make_folders()
     for each in task_runs:
-        if not os.path.exists(f"{files.task_folder(each.task_run_id)}/{METADATA}"):
-            files.write_task_run(each)
+        folder = files.task_folder(each.task_run_id)
+        if os.path.exists(f"{folder}/{METADATA}"):
+            continue
+        log = os.open(f"{folder}/{TASK_LOG}", _APPEND) if os.path.exists(f"{folder}/{TASK_LOG}") else None
+        files.write_task_run(each, log)
+        if log is not None:
+            os.close(log)
 
 
 def write_run_end(home: Home, record: RunRecord) -> None:

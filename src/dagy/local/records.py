@@ -42,7 +42,10 @@ class TaskRunRecord:
 
 @dataclass(slots=True)
 class RunRecord:
-    """A run and, where they were asked for, its task runs in the order of the flow."""
+    """A run and, where they were asked for, its task runs in the order of the flow.
+
+    `target` is the `<path>:<flow_fn>` that it was started from, `retry_of` the run that it resumes.
+    """
 
     run_id: str
     flow_name: str
@@ -51,6 +54,8 @@ class RunRecord:
     status: RunStatus = RunStatus.PENDING
     parameters: dict[str, Any] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
+    target: str = ""
+    retry_of: str | None = None
     pid: int | None = None
     created_ns: int = 0
     started_ns: int | None = None

@@ -9,21 +9,24 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 from dagy.artifacts import RunOutputs
 from dagy.attempts import Workplace, fire
 from dagy.building import BuiltFlow, build_flow
 from dagy.clock import Clock, SystemClock
-from dagy.engine import Engine, EngineResult, Stop
+from dagy.engine import Engine, EngineResult, Reuse, Stop
 from dagy.errors import FlowFailedError, ParameterError
 from dagy.events import Change, RunEnded
+from dagy.fingerprints import short_hash
 from dagy.flows import Flow
 from dagy.hooks import RunContext, completed, failed, running
 from dagy.local.home import Home
 from dagy.local.journal import SPEC_NAME, Journal, change_line, run_ended_line, run_started_line
 from dagy.local.mirror import Mirror
 from dagy.local.records import RunRecord
+from dagy.local.reuse import Cache, EarlierRun, FirstOf, Resume
 from dagy.local.store import LocalStore
 from dagy.log_capture import Capture, capture_logging, capture_streams, captured
 from dagy.names import slug
@@ -84,6 +87,7 @@ def run_local(
     max_workers: int = 1,
     fail_fast: bool = True,
     home: Home | str | os.PathLike[str] | None = None,
+    resume: str | None = None,
     listener: Listener | None = None,
     print_capture: bool = False,
     log_level: int | None = None,
@@ -92,6 +96,7 @@ def run_local(
     """Execute a flow on this machine and return how it ended; `Flow.run_local` documents the rest.
 
     Args:
+        resume: the id of an earlier run of the flow, whose outputs are used again where code and inputs are the same.
         listener: is told of every change and line.
         print_capture: whether `print` in a task goes to its log, too; logging always does.
         log_level: what the root logger lets through meanwhile; None leaves it as the program set it.
@@ -104,14 +109,21 @@ def run_local(
         raise ParameterError(f"max_workers must be a whole number from 1, got {max_workers!r}")
     built = build_flow(flow, (), parameters)
     place = home if isinstance(home, Home) else Home.from_environ(os.environ, home)
-    clock = clock or SystemClock()
+    earlier = None if resume is None else _earlier(place, resume, built.spec.name)
     try:
-        run = _LocalRun(built, place, clock=clock, listener=listener)
+        run = _LocalRun(built, place, clock=clock or SystemClock(), listener=listener, earlier=earlier)
         return run.execute(
             max_workers=max_workers, fail_fast=fail_fast, print_capture=print_capture, log_level=log_level
         )
     except OSError as exc:
         raise place.unusable(exc) from exc
+
+
+def _earlier(home: Home, run_id: str, flow_name: str) -> EarlierRun:
+    earlier = EarlierRun.load(home, run_id, warn=lambda _: None)
+    if earlier.record.flow_name != flow_name:
+        raise ParameterError(f"Run {run_id} is one of flow {earlier.record.flow_name!r}, not of {flow_name!r}")
+    return earlier
 
 
 def new_run_id(flow_name: str, now_ns: int) -> str:
@@ -123,7 +135,9 @@ def new_run_id(flow_name: str, now_ns: int) -> str:
 class _LocalRun:
     """One run under way, and the observer of its engine."""
 
-    def __init__(self, built: BuiltFlow, home: Home, *, clock: Clock, listener: Listener | None) -> None:
+    def __init__(
+        self, built: BuiltFlow, home: Home, *, clock: Clock, listener: Listener | None, earlier: EarlierRun | None
+    ) -> None:
         self._built = built
         self._home = home
         self._clock = clock
@@ -135,6 +149,8 @@ class _LocalRun:
             flow_version=built.spec.version,
             namespace=built.spec.namespace,
             tags=dict(built.spec.tags),
+            target=_target(built.flow),
+            retry_of=None if earlier is None else earlier.record.run_id,
             parameters={name: _shown(value) for name, value in built.parameters.items()},
             pid=os.getpid(),
             created_ns=now,
@@ -147,6 +163,20 @@ class _LocalRun:
             outputs=RunOutputs(LocalObjectStore(home.path), self._record.run_id, max_bytes=home.artifact_max_bytes),
             line=self.task_line,
         )
+
+        self._reuse = self._known_outputs(earlier)
+
+    def _known_outputs(self, earlier: EarlierRun | None) -> Reuse | None:
+        spec = self._built.spec
+        several: list[Resume | Cache] = []
+        if earlier is not None:
+            several.append(Resume(earlier, spec, say=lambda sentence: self.run_line("INFO", sentence)))
+        if any(task.cache is not None for task in spec.tasks.values()):
+            pins = _pins(self._built.flow)
+            several.append(
+                Cache(self._home, self._record.run_id, spec, self._built.tasks, clock=self._clock, pins=pins)
+            )
+        return FirstOf(*several) if several else None
 
     def _accept(self) -> Journal:
         """Make the run's folder with its spec and journal; from here on a kill leaves a run that is known."""
@@ -172,6 +202,7 @@ class _LocalRun:
             observer=self,
             max_workers=max_workers,
             fail_fast=fail_fast,
+            reuse=self._reuse,
             clock=self._clock,
         )
         try:
@@ -252,6 +283,21 @@ class _LocalRun:
 
     def _output(self) -> Any:
         return hydrate(self._built.spec.outputs, self._workplace)
+
+
+def _target(flow: Flow[Any, Any]) -> str:
+    """Return `<path>:<flow_fn>`, by which `dagy run` finds the flow again."""
+    code = getattr(flow.fn, "__code__", None)
+    return f"{code.co_filename}:{flow.fn.__name__}" if code is not None else ""
+
+
+def _pins(flow: Flow[Any, Any]) -> str:
+    """Return a hash of what the flow's project says that it needs; empty where there is no such file."""
+    from dagy.dependency_pins import dependency_pins  # noqa: PLC0415 - only flows with a cache look for lock files
+    from dagy.flow_source import locate  # noqa: PLC0415 - see above
+
+    path = Path(_target(flow).rpartition(":")[0])
+    return short_hash(dependency_pins(locate(path, cwd=Path.cwd())).pins) if path.is_file() else ""
 
 
 @contextmanager

@@ -31,6 +31,9 @@ from dagy.status import RunStatus, TaskRunStatus
 #: How long a command waits for another one that has the database open.
 LOCK_WAIT_SECONDS = 1.0
 
+#: A run's folder without a journal is taken away when it is this old: it may be one that is about to begin.
+ORPHAN_SECONDS = 3600.0
+
 
 class LocalStore:
     """The runs of one local directory.
@@ -81,6 +84,9 @@ class LocalStore:
 
     def _settle(self) -> None:
         """Finish and carry over the journals whose process is gone."""
+        for folder in _folders(self._home.runs):
+            if self._is_orphan(folder):
+                self.discard(folder)
         left = [each for folder in self._journal_folders() if (each := Journal.of_dead_owner(folder)) is not None]
         if not left:
             return
@@ -90,12 +96,18 @@ class LocalStore:
             for each in left:
                 each.close()
 
+    def _is_orphan(self, folder: Path) -> bool:
+        """Whether the process was killed in the moment between making the folder and beginning the journal."""
+        if (folder / journal.NAME).exists() or (folder / mirror.METADATA).exists():
+            return False
+        return self._clock.now_ns() / 1e9 - folder.stat().st_mtime > ORPHAN_SECONDS
+
     def _finished(self, left: Journal) -> bool:
         """Write the end of a run whose process was killed; False when it had not even begun."""
         folder = left.path.parent
         record = journal.read(folder)
         if record is None:
-            self._discard(folder)
+            self.discard(folder)
             return False
         if not record.status.is_terminal:
             self._end(left, record)
@@ -123,8 +135,8 @@ class LocalStore:
             for record, each in ended:
                 database.put(record, journal.ended_task_runs(each.path.parent))
             for run_id in database.surplus(self._home.keep_runs):
-                self._discard(self._home.run_folder(run_id))
-                self._discard(self._home.artifact_folder(run_id))
+                self.discard(self._home.run_folder(run_id))
+                self.discard(self._home.artifact_folder(run_id))
                 database.delete(run_id)
             database.commit()
         for each in journals:
@@ -143,7 +155,7 @@ class LocalStore:
         found = (_read_files(folder, with_task_runs=with_task_runs) for folder in _folders(self._home.runs))
         return [record for record in found if record is not None]
 
-    def _discard(self, folder: Path) -> None:
+    def discard(self, folder: Path) -> None:
         """Move a folder to the trash: deleting takes longer than the run that makes room for itself may wait."""
         self._home.trash.mkdir(parents=True, exist_ok=True)
         target = self._home.trash / f"{folder.parent.name}-{folder.name}-{random.getrandbits(48):012x}"
