@@ -31,6 +31,7 @@ soak: .venv/.ready
 bench: .venv/.ready
 	.venv/bin/python benchmarks/start_up.py
 	.venv/bin/python benchmarks/local_engine.py
+	.venv/bin/python benchmarks/authoring.py
 
 docs: .venv/.ready
 	.venv/bin/python -m mkdocs build --strict

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-FLOW = '''
+FLOW = """
 from dagy import flow, task
 
 @task
@@ -34,7 +34,7 @@ def load(value: int) -> int:
 @flow
 def etl():
     return load(transform(extract()))
-'''
+"""
 
 BARE_DUCKDB = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); c.execute('CREATE TABLE t AS SELECT 1'); c.close()"
 
@@ -65,8 +65,8 @@ def main() -> None:
     for name, values in times.items():
         base_name = "bare Python and DuckDB" if name.startswith("dagy run") else "python -c pass"
         ratio = statistics.median(a / b for a, b in zip(values, times[base_name], strict=True))
-        low, high = min(values) * 1000, max(values) * 1000
-        print(f"{name:<30} {statistics.median(values) * 1000:7.1f} ms ({low:.1f} - {high:.1f})  {ratio:5.2f} x {base_name}")
+        middle, low, high = (1000 * each for each in (statistics.median(values), min(values), max(values)))
+        print(f"{name:<30} {middle:7.1f} ms ({low:.1f} - {high:.1f})  {ratio:5.2f} x {base_name}")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ FAST = [
     DOCS / "index.md",
     REPOSITORY / "README.md",
     *sorted(DOCS.glob("concepts/*.md")),
+    *sorted(DOCS.glob("how-to/*.md")),
     DOCS / "reference/sdk.md",
     DOCS / "reference/flow-spec.md",
 ]

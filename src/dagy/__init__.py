@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from dagy.log_capture import get_logger
     from dagy.outputs import TaskOutput
     from dagy.packaging import build_artifact
+    from dagy.serializers import Serializer, register_serializer
     from dagy.spec import FlowSpec
     from dagy.status import RunStatus, TaskRunStatus
     from dagy.tasks import Task, unmapped
@@ -62,6 +63,7 @@ __all__ = [
     "RetryConfigurationError",
     "RunContext",
     "RunStatus",
+    "Serializer",
     "Settled",
     "State",
     "Task",
@@ -78,6 +80,7 @@ __all__ = [
     "failed",
     "flow",
     "get_logger",
+    "register_serializer",
     "retrying",
     "run_local",
     "running",
@@ -97,6 +100,7 @@ _HOME_OF = {
     "LocalRunResult": "dagy.local.runner",
     "RunContext": "dagy.hooks",
     "RunStatus": "dagy.status",
+    "Serializer": "dagy.serializers",
     "Settled": "dagy.authoring",
     "State": "dagy.hooks",
     "Task": "dagy.tasks",
@@ -110,6 +114,7 @@ _HOME_OF = {
     "failed": "dagy.hooks",
     "flow": "dagy.decorators",
     "get_logger": "dagy.log_capture",
+    "register_serializer": "dagy.serializers",
     "retrying": "dagy.hooks",
     "run_local": "dagy.local.runner",
     "running": "dagy.hooks",

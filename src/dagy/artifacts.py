@@ -30,8 +30,8 @@ DEFAULT_MAX_BYTES = 5_242_880
 
 JSON_NAME = "output.json"
 
-#: Under the key of a folder is the list of its files, and below that key with this suffix are the files.
-FILES_SUFFIX = ".files"
+#: All of a folder is below its key: the list of its files under this name, and the files below `files`.
+FOLDER_LIST = "files.json"
 
 #: Of these only what is inside may be something else than JSON.
 _JSON_TYPES = frozenset({dict, list, tuple, str, int, float, bool, type(None)})
@@ -130,14 +130,16 @@ class RunOutputs:
             chosen = None if type(value) in _JSON_TYPES else serializers.accepting(value)
         else:
             chosen = None if serializer == serializers.JSON else serializers.named(serializer)
-        if chosen is None:
-            try:
-                return self._store_json(task_run_id, json.dumps(value))
-            except (TypeError, ValueError, RecursionError) as exc:
-                chosen = serializers.accepting(value) if serializer is None else None
-                if chosen is None:
-                    raise _not_json(value, exc) from None
-        return self._store_by(chosen, task_run_id, value)
+        if chosen is not None:
+            return self._store_by(chosen, task_run_id, value)
+        try:
+            text = json.dumps(value)
+        except (TypeError, ValueError, RecursionError) as exc:
+            chosen = serializers.accepting(value) if serializer is None else None
+            if chosen is None:
+                raise _not_json(value, exc) from None
+            return self._store_by(chosen, task_run_id, value)
+        return self._store_json(task_run_id, text)
 
     def load(self, output: Output) -> Any:
         """Return a fresh copy of the value, as every task that consumes it gets one of its own.
@@ -240,11 +242,11 @@ class RunOutputs:
             files = _files_of(path)
         listed = {name: self._put_file(_key_in(key, name), file) for name, file in files.items()}
         data = json.dumps({"files": listed}, indent=1).encode()
-        self._objects.put(key, data)
+        self._objects.put(f"{key}/{FOLDER_LIST}", data)
         return sha256(data).hexdigest()
 
     def _local_folder(self, key: str) -> Path:
-        names = json.loads(self._objects.get(key))["files"]
+        names = json.loads(self._objects.get(f"{key}/{FOLDER_LIST}"))["files"]
         files = {name: self._objects.local_file(_key_in(key, name)) for name in names}
         roots = {Path(str(file).removesuffix(f"/{name}")) for name, file in files.items()}
         if len(roots) == 1 and _files_of(root := roots.pop()) == files:
@@ -313,8 +315,8 @@ def _digest(path: Path) -> str:
 
 
 def _key_in(key: str, name: str) -> str:
-    """Return the key of a file of the folder whose list is under `key`."""
-    return f"{key}{FILES_SUFFIX}/{'/'.join(path_name(part) for part in name.split('/'))}"
+    """Return the key of a file of the folder that is stored below `key`."""
+    return f"{key}/files/{'/'.join(path_name(part) for part in name.split('/'))}"
 
 
 def _linked(files: dict[str, Path]) -> Path:

@@ -318,6 +318,7 @@ def task_spec(task: Task[Any, Any], signature: inspect.Signature) -> TaskSpec:
         timeout_seconds=task.timeout_seconds,
         concurrency_limit=task.concurrency_limit,
         isolation=task.isolation,
+        serializer=task.serializer,
         code_hash=code_hash(task.fn),
         cache="callable" if callable(task.cache) else task.cache,
         cache_expires_seconds=task.cache_expires_seconds,

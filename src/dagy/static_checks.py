@@ -1,10 +1,9 @@
 """What is wrong with a flow before anything is spent: its graph, annotations and settings; no task is executed.
 
-    fits            could a declared output, after its way as JSON, pass the check of a declared parameter?
     check_flow      all findings of a built flow
     refuse_errors   what a build does with them
 
-What is not certain is not reported: an annotation that is missing, not resolved, or pydantic's matter fits everything.
+What is not certain is not reported; `dagy.type_fit` has what annotations say.
 """
 
 from __future__ import annotations
@@ -14,18 +13,19 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from types import GenericAlias
 from typing import TYPE_CHECKING, Any, Literal, Union
 
 from dagy import parameters
 from dagy.artifacts import LocalArtifact
-from dagy.checks import Mismatch, compile_check, describe
+from dagy.checks import describe
 from dagy.errors import FlowDefinitionError
 from dagy.loader import attribute_of
 from dagy.references import NotEncodable, Upstream, encode
-from dagy.shapes import SCALARS, Kind, Shape, scalar_name, shape_of
+from dagy.serializers import JSON, known_names
+from dagy.shapes import Kind, shape_of
 from dagy.spec import TEAR_DOWN, TaskRunSpec
+from dagy.type_fit import can_be_equal, can_be_ordered, fits, is_json, item_of, part_of, told
 
 if TYPE_CHECKING:
     from dagy.building import BuiltFlow
@@ -52,11 +52,12 @@ SEVERITIES: Mapping[str, Literal["error", "warning"]] = {
 EXECUTORS = ("lambda", "step-functions", "ecs", "local", "ray")
 EXECUTION_MODES = ("in-process", "task-isolated", "nano", "micro", "small", "medium", "large", "xlarge")
 
+_SERIALIZERS = {JSON, "parquet", "pickle"}
+#: Libraries of the tables that are stored as Parquet.
+_TABLES = ("pandas", "polars", "pyarrow")
+
 #: Of a longer list in the body of a flow, only the beginning is looked at.
 _MOST_ITEMS = 1000
-
-_NONE = type(None)
-_JSON_TYPES = (_NONE, bool, int, float, str, list, dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,104 +114,6 @@ def refuse_errors(name: str, findings: Iterable[Finding], *, cwd: str) -> None:
         raise FlowDefinitionError("\n  ".join([f"Flow {name!r} has {what} that would stop its runs:", *lines]))
 
 
-def fits(produced: object, wanted: object) -> bool:
-    """Return False if certainly no output of one declared type passes the check of another, other than an empty list.
-
-    Args:
-        produced: the resolved return annotation of the producer, whose output travels as JSON.
-        wanted: the resolved annotation of the consumer's parameter.
-    """
-    given, want = shape_of(produced), shape_of(wanted)
-    if want.kind in (Kind.ANY, Kind.PYDANTIC, Kind.ENUM) and given.kind is not Kind.LITERAL:
-        return True
-    if given.kind is Kind.UNION:
-        return any(fits(member, wanted) for member in given.args)
-    if want.kind is Kind.UNION:
-        return any(fits(produced, member) for member in want.args)
-    if given.kind is Kind.LITERAL:
-        return want.kind is Kind.PYDANTIC or any(_passes(value, want.annotation) for value in given.args)
-    carried = _carried(given)
-    return carried is None or _takes(want, given, carried)
-
-
-def _passes(value: object, wanted: object) -> bool:
-    try:
-        compile_check(wanted)(value)
-    except Mismatch:
-        return isinstance(value, Enum)
-    return True
-
-
-def _carried(shape: Shape) -> type | None:
-    """The class that values of a type have after their way as JSON; None if that is not known."""
-    if shape.kind is Kind.ARRAY:
-        return list if shape.base in (list, tuple) else None
-    if shape.kind is Kind.ENUM:
-        return next((each for each in (str, int, float) if issubclass(shape.base, each)), None)
-    if shape.kind is Kind.MAPPING:
-        return dict
-    return shape.base if shape.kind is Kind.SCALAR and shape.base in _JSON_TYPES else None
-
-
-def _takes(want: Shape, given: Shape, carried: type) -> bool:
-    if want.kind is Kind.SCALAR:
-        accepts = SCALARS[scalar_name(want.base)].accepts
-        return carried is want.base or (carried is not bool and carried in accepts)
-    if want.kind is Kind.LITERAL:
-        return any(type(each.value if isinstance(each, Enum) else each) is carried for each in want.args)
-    if want.kind is Kind.ARRAY:
-        return _items_fit(given, want) if carried is list else carried is dict and issubclass(dict, want.base)
-    if want.kind is Kind.MAPPING:
-        return carried is dict and (not given.args or not want.args or fits(given.args[1], want.args[1]))
-    if want.kind is Kind.DATACLASS:
-        return carried is dict
-    return issubclass(carried, want.base)
-
-
-def _items_fit(given: Shape, want: Shape) -> bool:
-    ours, theirs = _items(given), _items(want)
-    if ours and theirs and _is_fixed(given) and _is_fixed(want):
-        return len(ours) == len(theirs) and all(map(fits, ours, theirs))
-    return all(fits(one, other) for one in ours for other in theirs)
-
-
-def _items(shape: Shape) -> tuple[Any, ...]:
-    # In Python 3.10, tuple[()] has the argument ().
-    return tuple(each for each in shape.args if each is not ... and each != ())
-
-
-def _is_fixed(shape: Shape) -> bool:
-    return shape.base is tuple and ... not in shape.args
-
-
-def _part(annotation: object, key: str | int) -> object:
-    """The type of `output[key]`."""
-    shape = shape_of(annotation)
-    if shape.kind is Kind.MAPPING and isinstance(key, str) and shape.args:
-        return shape.args[1]
-    if shape.kind is Kind.ARRAY and isinstance(key, int):
-        return _items(shape)[key] if _is_fixed(shape) and 0 <= key < len(_items(shape)) else _item(shape)
-    return Any
-
-
-def _item(shape: Shape) -> object:
-    """The type of any item of a list."""
-    is_list = shape.kind is Kind.ARRAY and shape.args and not _is_fixed(shape)
-    return shape.args[0] if is_list else Any
-
-
-def _is_json(annotation: object) -> bool:
-    """Whether JSON can hold the values of a type; True if that is not known."""
-    shape = shape_of(annotation)
-    if shape.kind in (Kind.UNION, Kind.ARRAY, Kind.MAPPING):
-        return shape.base not in (set, frozenset) and all(map(_is_json, _items(shape)))
-    if shape.kind in (Kind.SCALAR, Kind.ENUM):
-        return issubclass(shape.base, (_NONE, int, float, str))
-    if shape.kind is Kind.CLASS:
-        return any(issubclass(each, shape.base) or issubclass(shape.base, each) for each in _JSON_TYPES)
-    return shape.kind is not Kind.DATACLASS and not hasattr(shape.base, "__pydantic_fields__")
-
-
 def _finding(code: str, fn: Any, message: str, fix: str, task_run_id: str | None = None) -> Finding:
     source = getattr(inspect.unwrap(fn), "__code__", None)
     file, line = (source.co_filename, source.co_firstlineno) if source else ("<unknown>", 0)
@@ -227,8 +130,7 @@ def _of_flow(built: BuiltFlow) -> Iterator[Finding]:
         try:
             encode(each.default if each.default is not each.empty else None, Upstream())
         except (NotEncodable, RecursionError):
-            what = f"the default of parameter {name!r} of {owner.lower()[:4]} {flow.name!r} can not be stored"
-            what += f": it is {type(each.default).__name__}"
+            what = f"{owner} has a default for {name!r} that can not be stored: it is {type(each.default).__name__}"
             yield _finding("DAGY103", flow.fn, what, "use None or a JSON value and make the object inside a task")
 
 
@@ -240,10 +142,9 @@ def _executor(name: str | None, fn: Any, owner: str, task_run_id: str | None = N
 
 def _of_task(task: Task[Any, Any], built: BuiltFlow, graph: _Graph) -> Iterator[Finding]:
     owner = f"Task {task.name!r}"
-    returned = graph.hints(task.name).get("return", Any)
-    if not _is_json(returned) and not _is_artifact(returned):
-        what = f"{owner} returns {describe(returned)}, which JSON does not have, so its output can not be stored"
-        yield _finding("DAGY107", task.fn, what, "return JSON values, or a file as LocalArtifact")
+    if not _can_be_stored(graph.returned(task.name)):
+        what = f"{owner} returns {describe(graph.returned(task.name))}, which JSON does not have"
+        yield _finding("DAGY107", task.fn, what, "return JSON values or a LocalArtifact, or name a serializer in @task")
     modules = (sys.modules.get(task.fn.__module__), sys.modules.get(built.flow.fn.__module__))
     if not any(module is not None and attribute_of(module, task) for module in modules):
         what = f"{owner} is no attribute of its module, so it runs on this machine only"
@@ -258,10 +159,17 @@ def _of_task(task: Task[Any, Any], built: BuiltFlow, graph: _Graph) -> Iterator[
             yield _finding("DAGY111", task.fn, what, "set retries, or leave it out")
 
 
-def _is_artifact(annotation: object) -> bool:
-    shape = shape_of(annotation)
-    members = shape.args if shape.kind is Kind.UNION else (annotation,)
-    return all(_is_json(each) or (isinstance(each, type) and issubclass(each, LocalArtifact)) for each in members)
+def _can_be_stored(returned: object) -> bool:
+    shape = shape_of(returned)
+    members = shape.args if shape.kind is Kind.UNION else (returned,)
+    # What serializers of users accept is known only of values.
+    return set(known_names()) > _SERIALIZERS or all(is_json(each) or _is_file(each) for each in members)
+
+
+def _is_file(annotation: Any) -> bool:
+    return isinstance(annotation, type) and (
+        issubclass(annotation, LocalArtifact) or annotation.__module__.partition(".")[0] in _TABLES
+    )
 
 
 def _shadowed(task: Task[Any, Any]) -> Iterator[Finding]:
@@ -284,8 +192,10 @@ class _Graph:
         self._wanted = {name: self._parameters(task) for name, task in built.tasks.items()}
         self._seen: set[object] = set()
 
-    def hints(self, task: str) -> Mapping[str, object]:
-        return self._hints[task]
+    def returned(self, task: str) -> Any:
+        """The declared type of a task's output; Any also if another serializer than JSON gives it back."""
+        is_json_only = self._built.tasks[task].serializer in (None, JSON)
+        return self._hints[task].get("return", Any) if is_json_only else Any
 
     def _parameters(self, task: Task[Any, Any]) -> dict[str, object]:
         """The types of the parameters that are checked when the task is called; `*args` are left out."""
@@ -304,11 +214,11 @@ class _Graph:
         if _is_false(node.when):
             fix = "leave out the call with a plain if, or make the condition depend on an output"
             yield found("DAGY113", "is never executed, because its condition is false", fix)
-        returned = shape_of(self._hints[node.task].get("return", Any))
-        says_something = returned.kind is not Kind.ANY and returned.base is not _NONE
-        if says_something and node.id not in self._used and node.trigger_rule != TEAR_DOWN:
-            fix = "use it, return it from the flow, or declare -> None"
-            yield found("DAGY106", f"returns {_told(returned.annotation)}, which nothing uses", fix)
+        if node.id not in self._used and node.trigger_rule != TEAR_DOWN:
+            returned = shape_of(self._hints[node.task].get("return", Any))
+            if returned.kind is not Kind.ANY and returned.base is not type(None):
+                fix = "use it, return it from the flow, or declare -> None"
+                yield found("DAGY106", f"returns {told(returned.annotation)}, which nothing uses", fix)
         if (node.task, repr(node.options)) not in self._seen:
             self._seen.add((node.task, repr(node.options)))
             yield from self._settings(node, found)
@@ -339,14 +249,14 @@ class _Graph:
             types = [self._type(item) for item in encoded[:_MOST_ITEMS]]
         elif each:
             if not fits(types[0], list):
-                what = f"maps over {name!r}, which is {_told(types[0])}{source} and not a list"
+                what = f"maps over {name!r}, which is {told(types[0])}{source} and not a list"
                 yield found("DAGY102", what, "return a list, or wrap it in unmapped() to pass it whole")
                 return
-            types = [_item(shape_of(types[0]))]
+            types = [item_of(types[0])]
         wanted = self._wanted[task].get(name, Any)
         for given in types:
             if not fits(given, wanted):
-                what = f"gets {_told(given)}{source} for {name!r}, which takes {describe(wanted)}"
+                what = f"gets {told(given)}{source} for {name!r}, which takes {describe(wanted)}"
                 yield found("DAGY101", what, "change one of the two, or convert in a task between them")
 
     def _key(self, encoded: Any) -> object:
@@ -368,10 +278,10 @@ class _Graph:
             return Literal[encoded]
         if "$ref" in encoded:
             node = self._nodes[encoded["$ref"]]
-            annotation = self._hints[node.task].get("return", Any) if node.kind == "task" else Any
+            annotation = self.returned(node.task) if node.kind == "task" else Any
             whole: Any = annotation if node.map is None else GenericAlias(list, (annotation,))
             for key in encoded.get("path", ()):
-                whole = _part(whole, key)
+                whole = part_of(whole, key)
             return whole
         if any(key.startswith("$") for key in encoded):
             return Any
@@ -385,33 +295,11 @@ class _Graph:
                 yield from self._condition(each, found)
         elif operation in ("==", "<", "<=", ">", ">="):
             left, right = map(self._type, when["args"])
-            told = f"{_told(left)} {operation} {_told(right)}"
-            if operation != "==" and not _share(_groups(left), _groups(right)):
-                yield found("DAGY105", f"has the condition {told}, which raises", "compare values of one type")
-            elif operation == "==" and not (_share(_groups(left), _groups(right)) and _share_value(left, right)):
-                yield found("DAGY112", f"has the condition {told}, which never holds", "compare with a possible value")
-
-
-def _groups(annotation: object) -> set[object]:
-    """The classes among which values can be equal and have an order; empty if that is not known."""
-    shape = shape_of(annotation)
-    members = [_groups(each) for each in shape.args] if shape.kind is Kind.UNION else []
-    if members:
-        return set().union(*members) if all(members) else set()
-    classes = {type(each) for each in shape.args} if shape.kind is Kind.LITERAL else {_carried(shape)}
-    is_unknown = any(each is None or issubclass(each, Enum) for each in classes)
-    return set() if is_unknown else {float if each in (bool, int) else each for each in classes}
-
-
-def _share(left: set[object], right: set[object]) -> bool:
-    # None is what a skipped task run gives, whatever its task declares.
-    return not left or not right or bool(left & right) or {_NONE} in (left, right)
-
-
-def _share_value(left: object, right: object) -> bool:
-    one, other = shape_of(left), shape_of(right)
-    both = one.kind is Kind.LITERAL and other.kind is Kind.LITERAL and _groups(left) and _groups(right)
-    return not both or None in (*one.args, *other.args) or bool(set(one.args) & set(other.args))
+            what = f"has the condition {told(left)} {operation} {told(right)}"
+            if operation == "==" and not can_be_equal(left, right):
+                yield found("DAGY112", f"{what}, which never holds", "compare with a possible value")
+            elif operation != "==" and not can_be_ordered(left, right):
+                yield found("DAGY105", f"{what}, which raises", "compare values of one type")
 
 
 def _is_false(when: Any) -> bool:
@@ -428,9 +316,3 @@ def _refs(encoded: Any) -> Iterator[str]:
     elif isinstance(encoded, dict):
         yield from (encoded[marker] for marker in ("$ref", "$settled") if isinstance(encoded.get(marker), str))
         yield from (id_ for each in encoded.values() for id_ in _refs(each))
-
-
-def _told(annotation: object) -> str:
-    shape = shape_of(annotation)
-    text = repr(shape.args[0]) if shape.kind is Kind.LITERAL and len(shape.args) == 1 else describe(annotation)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -305,26 +305,38 @@ def _stopped_by_signals(engine: Engine) -> Iterator[None]:
     """Turn Ctrl+C and SIGTERM into stops of the engine: the first lets attempts in flight end, the second does not.
 
     Only the main thread can take signals; elsewhere, and where the program has handlers of its own, nothing changes.
+
+    NOTE: the stop is made by a thread that reads Python's wake-up pipe, not by the handler: a handler runs only when
+    the main thread comes back to its bytecode, and a signal in the moment before that blocks would wait for ever.
     """
-    if threading.current_thread() is not threading.main_thread():
+    own = [each for each in _STOPS if signal.getsignal(each) in (signal.default_int_handler, signal.SIG_DFL)]
+    if threading.current_thread() is not threading.main_thread() or not own:
         yield
         return
-    seen: list[int] = []
-
-    def handle(number: int, _: object) -> None:
-        seen.append(number)
-        engine.stop(Stop(*_STOPS[signal.Signals(number)], now=len(seen) > 1))
-
-    before = {
-        number: signal.signal(number, handle)
-        for number in _STOPS
-        if signal.getsignal(number) in (signal.default_int_handler, signal.SIG_DFL)
-    }
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    before = {number: signal.signal(number, lambda *_: None) for number in own}
+    wakeup_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    reader = threading.Thread(target=_pass_on, args=(reading, engine), daemon=True, name="dagy-signals")
+    reader.start()
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup_before)
+        os.close(writing)
+        reader.join()
+        os.close(reading)
+
+
+def _pass_on(reading: int, engine: Engine) -> None:
+    seen = 0
+    while numbers := os.read(reading, 16):
+        for number in numbers:
+            if number in _STOPS:
+                seen += 1
+                engine.stop(Stop(*_STOPS[signal.Signals(number)], now=seen > 1))
 
 
 _STOPS = {
