@@ -104,6 +104,8 @@ class Reader:
         self._environ = environ
         self._module = ModuleType(f"docs_page_{page.stem.replace('-', '_')}")
         self._source = project / f"{self._module.__name__}.py"
+        #: The Python of the page so far, each block at its line.
+        self._text = ""
         self._module.__file__ = str(self._source)
         self._typed: list[Typed] = []
         #: Run ids of the page, and those that were really made.
@@ -130,9 +132,11 @@ class Reader:
             self._compare(block)
 
     def _execute(self, block: Block) -> None:
-        # At its place in the page, so that the traceback of a failure leads there.
+        # At its place in the page, so that the traceback of a failure leads there; behind the earlier blocks, so that
+        # the source of their functions stays what it was.
         code = compile("\n" * block.line + block.text, str(self._source), "exec")
-        self._source.write_text("\n" * block.line + block.text, "utf-8")
+        self._text += "\n" * (block.line - self._text.count("\n")) + block.text
+        self._source.write_text(self._text, "utf-8")
         raises = re.fullmatch(r"raises (\w+)", block.title)
         if raises is None:
             exec(code, self._module.__dict__)

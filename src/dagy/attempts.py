@@ -107,7 +107,10 @@ class Workplace:
         tasks: Mapping[str, Task[Any, Any]],
         outputs: RunOutputs,
         line: Callable[[int, str, str], None],
+        submit: Callable[[Task[Any, Any], dict[str, Any], str], Any] | None = None,
     ) -> None:
+        #: Runs a submitted flow with parameters, for a task run, and returns its output.
+        self.submit = submit
         self.run_id = run_id
         self.outputs = outputs
         self.line = line

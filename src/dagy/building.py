@@ -90,6 +90,14 @@ def _refuse_unnamed(signature: inspect.Signature, owner: str) -> None:
             )
 
 
+class SubmittedFlow(Task[Any, Any]):
+    """A flow as a task of another one: calling it means a run of its own."""
+
+    def __init__(self, flow: Flow[Any, Any]) -> None:
+        super().__init__(flow.fn, name=flow.name, validate_parameters=flow.validate_parameters)
+        self.flow = flow
+
+
 class _Recorder:
     """Notes the calls of tasks in the order in which the body makes them."""
 
@@ -101,6 +109,7 @@ class _Recorder:
         self._signatures: dict[str, inspect.Signature] = {}
         self._groups: list[str] = []
         self._conditions: list[Any] = []
+        self._submitted: dict[str, SubmittedFlow] = {}
 
     def record(
         self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
@@ -126,6 +135,12 @@ class _Recorder:
         }
         mapping = {"over": list(lists), "name": options.map_name, "max_concurrency": options.max_concurrency}
         return self._add(task, inputs, upstream, options, mapping)
+
+    def submit(self, flow: Flow[Any, Any], parameters: dict[str, Any]) -> TaskOutput:
+        task = self._submitted.get(flow.name)
+        if task is None:
+            task = self._submitted[flow.name] = SubmittedFlow(flow)
+        return self.record(task, (), parameters, CallOptions(kind="flow"))
 
     def inline(self, flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         number = self._calls[f"flow {flow.name}"] = self._calls.get(f"flow {flow.name}", 0) + 1

@@ -103,6 +103,10 @@ def flow(
     executor: str | None = None,
     execution_mode: str | None = None,
     timeout_seconds: float | None = None,
+    retries: Retries = 0,
+    retry_delay_seconds: RetryDelays = None,
+    retry_jitter_factor: float | None = None,
+    retry_condition_fn: RetryCondition | None = None,
     validate_parameters: bool = True,
     example: Mapping[str, Any] | None = None,
     on_running: Sequence[Hook] | None = None,
@@ -123,6 +127,8 @@ def flow(fn: Callable[P, R] | None = None, /, **settings: Any) -> Flow[P, R] | C
         executor: preferred backend of its runs.
         execution_mode: `in-process`, `task-isolated` or the name of a tier.
         timeout_seconds: a run that takes longer is stopped and fails.
+        retries, retry_delay_seconds, retry_jitter_factor, retry_condition_fn: as for a task. A run that failed is
+            followed by another, which uses the outputs of what succeeded again.
         validate_parameters: check parameter types before the flow is built.
         example: values for parameters without a default, used for the preview that a deployment stores.
         on_running, on_completion, on_failure: hooks, called in order with `(RunContext, State)`, once per run.

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, cast
 
 from dagy.errors import FlowDefinitionError
 from dagy.hooks import Hook
+from dagy.retry import Retries, RetryDelays, jitter_factor, retry_delay, retry_rules
 from dagy.settings import (
+    checked_callable,
     checked_description,
     checked_hooks,
     checked_name,
@@ -17,7 +19,7 @@ from dagy.settings import (
     look_like,
     plain_function,
 )
-from dagy.tasks import building
+from dagy.tasks import RetryCondition, building
 
 if TYPE_CHECKING:
     from dagy.deploy import DeployResult
@@ -48,6 +50,10 @@ class Flow(Generic[P, R]):
         executor: str | None = None,
         execution_mode: str | None = None,
         timeout_seconds: float | None = None,
+        retries: Retries = 0,
+        retry_delay_seconds: RetryDelays = None,
+        retry_jitter_factor: float | None = None,
+        retry_condition_fn: RetryCondition | None = None,
         validate_parameters: bool = True,
         example: Mapping[str, Any] | None = None,
         on_running: Sequence[Hook] | None = None,
@@ -65,6 +71,9 @@ class Flow(Generic[P, R]):
         self.executor = executor
         self.execution_mode = execution_mode
         self.timeout_seconds = checked_timeout(timeout_seconds, owner)
+        self.retry_rules = retry_rules(retries, retry_delay_seconds, owner=owner)
+        self.retry_jitter_factor = jitter_factor(retry_jitter_factor, owner=owner)
+        self.retry_condition_fn = checked_callable(retry_condition_fn, "retry_condition_fn", owner)
         self.validate_parameters = validate_parameters
         self.example = dict(example or {})
         self.on_running = checked_hooks(on_running, "on_running", owner)
@@ -114,6 +123,22 @@ class Flow(Generic[P, R]):
 
         return run_local(self, parameters, max_workers=max_workers, fail_fast=fail_fast)
 
+    def submit(self, **parameters: Any) -> R:
+        """Start a run of its own for this flow, as a task run of the flow that calls it.
+
+        The two runs are linked: the other has its own id, task runs and logs. What stands for its result is what the
+        flow returns; if that run fails, the task run fails.
+
+        Raises:
+            FlowDefinitionError: it is called outside of a flow.
+        """
+        recorder = building.get()
+        if recorder is None:
+            raise FlowDefinitionError(
+                f"submit() of flow {self.name!r} is for use inside another flow; call run_local()"
+            )
+        return cast("R", recorder.submit(self, parameters))
+
     def deploy(
         self,
         *,
@@ -139,6 +164,12 @@ class Flow(Generic[P, R]):
         return deploy_flow(
             self, name=name, namespace=namespace, schedule=schedule, timezone=timezone, tags=tags, bucket=bucket
         )
+
+    def retry_delay(self, error: Exception, attempt: int) -> float | None:
+        """Return the seconds to wait before a run follows one that failed, without jitter; None when none follows."""
+        if self.retry_condition_fn is not None and not self.retry_condition_fn(error):
+            return None
+        return retry_delay(self.retry_rules, error, attempt)
 
     def __repr__(self) -> str:
         return f"<flow {self.name}:{self.version}>"

@@ -64,10 +64,12 @@ def get_logger(name: str = "dagy.task") -> logging.Logger:
 
 
 class _LogHandler(logging.Handler):
-    def __init__(self, run_sink: LineSink, beside: logging.Handler | None) -> None:
+    """Stands on the root logger while at least one run captures, once however many runs there are."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self._run_sink = run_sink
-        self._beside = beside
+        self.run_sinks: list[LineSink] = []
+        self.beside: logging.Handler | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -76,11 +78,16 @@ class _LogHandler(logging.Handler):
             self.handleError(record)
             return
         capture = _current.get()
-        sink = self._run_sink if capture is None else capture.sink
+        # What no task writes belongs to the run that began last, as far as one can tell.
+        sink = self.run_sinks[-1] if capture is None else capture.sink
         for line in text.split("\n"):
             sink(record.levelname, line)
-        if self._beside is not None and record.levelno >= self._beside.level:
-            self._beside.handle(record)
+        if self.beside is not None and record.levelno >= self.beside.level:
+            self.beside.handle(record)
+
+
+_handler = _LogHandler()
+_handler_lock = threading.Lock()
 
 
 @contextmanager
@@ -92,17 +99,24 @@ def capture_logging(run_sink: LineSink, *, level: int | None = None) -> Iterator
         level: what the root logger lets through meanwhile; None leaves it as the program set it.
     """
     root = logging.getLogger()
-    # A program without handlers sees warnings through logging's last resort, which our handler would switch off.
-    handler = _LogHandler(run_sink, logging.lastResort if level is None and not root.handlers else None)
     before = root.level
-    root.addHandler(handler)
+    with _handler_lock:
+        if not _handler.run_sinks:
+            # A program without handlers sees warnings through logging's last resort, which ours would switch off.
+            _handler.beside = logging.lastResort if level is None and not root.handlers else None
+            root.addHandler(_handler)
+        _handler.run_sinks.append(run_sink)
     if level is not None:
         root.setLevel(level)
     try:
         yield
     finally:
-        root.removeHandler(handler)
-        root.setLevel(before)
+        with _handler_lock:
+            _handler.run_sinks.remove(run_sink)
+            if not _handler.run_sinks:
+                root.removeHandler(_handler)
+        if level is not None:
+            root.setLevel(before)
 
 
 class _Stream(io.TextIOBase):

@@ -100,6 +100,16 @@ def _rule(rule: object, owner: str) -> RetryRule:
     return RetryRule(kinds, retry_delays(rule[1], rule[2] if len(rule) == 3 else None, owner=owner))
 
 
+def retry_delay(rules: Sequence[RetryRule], error: BaseException, attempt: int) -> float | None:
+    """Return the seconds to wait after a failed attempt, without jitter; None when it is not to be repeated."""
+    for rule in rules:
+        if isinstance(error, rule.exceptions):
+            if attempt > len(rule.delays_seconds):
+                return None
+            return max(rule.delays_seconds[attempt - 1], retry_after_seconds(error) or 0.0)
+    return None
+
+
 def retry_after_seconds(error: BaseException) -> float | None:
     """Return how long the other side asked to wait: the exception's `retry_after`, or its response's Retry-After."""
     value = getattr(error, "retry_after", None)

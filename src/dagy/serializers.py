@@ -160,6 +160,11 @@ def _has(serializer: object, attribute: str) -> bool:
     return hasattr(serializer, attribute)
 
 
+def unregister_serializer(name: str) -> None:
+    """Forget a serializer that was registered; one that is not known is no error."""
+    _registered.pop(name, None)
+
+
 def known_names() -> tuple[str, ...]:
     """Return what `@task(serializer=...)` may be."""
     return (JSON, *_BUILT_IN, *_registered)

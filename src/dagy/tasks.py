@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol,
 
 from dagy.errors import FlowDefinitionError
 from dagy.hooks import Hook
-from dagy.retry import Retries, RetryDelays, jitter_factor, retry_after_seconds, retry_rules
+from dagy.retry import Retries, RetryDelays, jitter_factor, retry_delay, retry_rules
 from dagy.settings import (
     checked_callable,
     checked_description,
@@ -43,6 +43,8 @@ class Recorder(Protocol):
     def record_map(
         self, task: Task[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any], options: CallOptions
     ) -> Any: ...
+
+    def submit(self, flow: Flow[Any, Any], parameters: dict[str, Any]) -> Any: ...
 
     def inline(self, flow: Flow[Any, Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
 
@@ -187,12 +189,7 @@ class Task(Generic[P, R]):
 
     def retry_delay(self, error: Exception, attempt: int) -> float | None:
         """Return the seconds to wait after this failed attempt, without jitter; None when it is not to be repeated."""
-        for rule in self.retry_rules:
-            if isinstance(error, rule.exceptions):
-                if attempt > len(rule.delays_seconds):
-                    return None
-                return max(rule.delays_seconds[attempt - 1], retry_after_seconds(error) or 0.0)
-        return None
+        return retry_delay(self.retry_rules, error, attempt)
 
     def __repr__(self) -> str:
         return f"<task {self.name}>"

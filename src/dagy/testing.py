@@ -16,13 +16,15 @@ from typing import Any
 
 from dagy.artifacts import RunOutputs, temporary_folder
 from dagy.attempts import Workplace
-from dagy.building import BuiltFlow, build_flow
+from dagy.building import BuiltFlow, SubmittedFlow, build_flow
 from dagy.engine import Engine, Stop
+from dagy.errors import FlowFailedError
 from dagy.events import Change, TaskEnded, TaskStarted
 from dagy.flows import Flow
 from dagy.references import hydrate
 from dagy.runners import LocalRunner, Runner
 from dagy.status import RunStatus, TaskRunStatus
+from dagy.tasks import Task
 
 
 class InstantClock:
@@ -155,6 +157,14 @@ def run_in_memory(
     )
 
 
+def _submitted(task: Task[Any, Any], parameters: dict[str, Any], *, max_workers: int) -> Any:
+    assert isinstance(task, SubmittedFlow)
+    result = run_in_memory(task.flow, max_workers=max_workers, **parameters)
+    if result.status is not RunStatus.SUCCEEDED:
+        raise FlowFailedError(result.error_message or "")
+    return result.output
+
+
 def execute_in_memory(
     built: BuiltFlow,
     *,
@@ -171,6 +181,7 @@ def execute_in_memory(
         tasks=built.tasks,
         outputs=RunOutputs(MemoryObjects(), "in-memory"),
         line=observer.task_line,
+        submit=lambda task, parameters, _: _submitted(task, parameters, max_workers=max_workers),
     )
     engine = Engine(
         built.spec,

@@ -750,3 +750,87 @@ def test_a_failed_task_in_a_map_raises_from_run_local(tmp_path: Path) -> None:
 
     with pytest.raises(TaskFailedError, match="1 is odd"):
         run_local(mapped, {}, home=tmp_path)
+
+
+def test_a_submitted_flow_has_a_run_of_its_own(tmp_path: Path) -> None:
+    @flow
+    def child(x: int) -> Any:
+        return double(x)
+
+    @flow
+    def parent() -> Any:
+        return total([child.submit(x=1), child.submit(x=2)])
+
+    result = run_local(parent, {}, home=tmp_path, max_workers=2)
+    assert result.output() == 6
+    runs = LocalStore(Home(tmp_path), warn=pytest.fail).runs()
+    assert {(run.flow_name, run.parent) for run in runs} == {
+        ("parent", None),
+        ("child", f"{result.run_id}/child-1"),
+        ("child", f"{result.run_id}/child-2"),
+    }
+    assert run_in_memory(parent).output == 6
+
+
+def test_a_submitted_flow_that_fails_fails_its_task_run(tmp_path: Path) -> None:
+    @flow
+    def child() -> Any:
+        return odd_fails(1)
+
+    @flow
+    def parent() -> Any:
+        return child.submit()
+
+    with pytest.raises(TaskFailedError, match="Task child failed: .*1 is odd"):
+        run_local(parent, {}, home=tmp_path)
+    assert {str(run.status) for run in LocalStore(Home(tmp_path), warn=pytest.fail).runs()} == {"FAILED"}
+    with pytest.raises(FlowDefinitionError, match="is for use inside another flow"):
+        child.submit()
+
+
+def test_a_failed_flow_is_retried_with_what_succeeded(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    @task
+    def first() -> int:
+        calls.append("first")
+        return 1
+
+    @task
+    def second(x: int) -> int:
+        calls.append("second")
+        if calls.count("second") < 3:
+            raise ConnectionError("away")
+        return x + 1
+
+    @flow(retries=2, retry_delay_seconds=[60, 120])
+    def retried() -> Any:
+        return second(first())
+
+    clock = InstantClock()
+    result = run_local(retried, {}, home=tmp_path, clock=clock)
+    assert result.output() == 2
+    assert calls == ["first", "second", "second", "second"]
+    assert [round(each) for each in clock.skipped] == [60, 120]
+    runs = LocalStore(Home(tmp_path), warn=pytest.fail).runs()
+    assert sorted(str(run.status) for run in runs) == ["FAILED", "FAILED", "SUCCEEDED"]
+
+
+def test_logging_of_a_submitted_flow_is_written_once(tmp_path: Path) -> None:
+    import logging
+
+    @task
+    def speaks() -> None:
+        logging.getLogger("library").warning("once")
+
+    @flow
+    def child() -> None:
+        speaks()
+
+    @flow
+    def parent() -> None:
+        child.submit()
+
+    run_local(parent, {}, home=tmp_path)
+    (log,) = tmp_path.glob("runs/*/task_runs/speaks-1/task.log")
+    assert log.read_text().count("once") == 1

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tracemalloc
 from collections import namedtuple
+from collections.abc import Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -24,10 +25,19 @@ from dagy.errors import ArtifactSerializationError, FlowDefinitionError, TaskFai
 from dagy.local.home import Home
 from dagy.local.runner import run_local
 from dagy.object_store import LocalObjectStore, ObjectStore
-from dagy.serializers import Serializer, known_names, register_serializer
+from dagy.serializers import Serializer, known_names, register_serializer, unregister_serializer
 from dagy.testing import MemoryObjects, run_in_memory
 
 MEBIBYTE = 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def _own_registry() -> Iterator[None]:
+    """Forget what a test registered."""
+    before = known_names()
+    yield
+    for name in set(known_names()) - set(before):
+        unregister_serializer(name)
 
 
 @pytest.fixture(params=["folder", "memory"])

@@ -52,6 +52,10 @@ def _details(record: RunRecord) -> str:
         f"Run: {record.run_id} status={record.status} flow={_flow(record)}",
         f"Start: {_time(record.started_ns)} End: {_time(record.ended_ns)}",
     ]
+    if record.retry_of is not None:
+        lines.append(f"Resumes: {record.retry_of}")
+    if record.parent is not None:
+        lines.append(f"Parent: {record.parent}")
     if record.error_message is not None:
         lines.append(f"Error: {record.error_message}")
     lines += [

@@ -80,7 +80,8 @@ class Database:
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     run_id VARCHAR, flow_name VARCHAR, flow_version VARCHAR, namespace VARCHAR, status VARCHAR,
-    parameters JSON, tags JSON, target VARCHAR, retry_of VARCHAR, pid INTEGER,
+    parameters JSON, tags JSON, target VARCHAR, retry_of VARCHAR, parent VARCHAR,
+    pid INTEGER,
     created_at TIMESTAMP, started_at TIMESTAMP, ended_at TIMESTAMP, error_message VARCHAR
 );
 CREATE TABLE IF NOT EXISTS task_runs (
@@ -90,7 +91,7 @@ CREATE TABLE IF NOT EXISTS task_runs (
 """
 
 _INSERT_RUN = """
-INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), make_timestamp(?), make_timestamp(?), ?)
+INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), make_timestamp(?), make_timestamp(?), ?)
 """
 
 #: One JSON object of columns is read several times faster than an array of rows.
@@ -122,7 +123,7 @@ FROM (SELECT from_json(?::JSON, ?) AS c)
 _CHUNK = 5_000
 
 _SELECT_RUNS = """
-SELECT run_id, flow_name, flow_version, namespace, status, parameters, tags, target, retry_of, pid,
+SELECT run_id, flow_name, flow_version, namespace, status, parameters, tags, target, retry_of, parent, pid,
        epoch_us(created_at), epoch_us(started_at), epoch_us(ended_at), error_message
 FROM runs
 """
@@ -147,6 +148,7 @@ def _run_row(record: RunRecord) -> list[Any]:
         json.dumps(record.tags),
         record.target,
         record.retry_of,
+        record.parent,
         record.pid,
         _microseconds(record.created_ns),
         _microseconds(record.started_ns),
@@ -182,7 +184,7 @@ def _nanoseconds(at_us: int | None) -> int | None:
 
 def _run_of(row: Sequence[Any]) -> RunRecord:
     run_id, flow_name, flow_version, namespace, status, parameters, tags, target, retry_of, *rest = row
-    pid, created, started, ended, error = rest
+    parent, pid, created, started, ended, error = rest
     return RunRecord(
         run_id=run_id,
         flow_name=flow_name,
@@ -193,6 +195,7 @@ def _run_of(row: Sequence[Any]) -> RunRecord:
         tags=json.loads(tags),
         target=target,
         retry_of=retry_of,
+        parent=parent,
         pid=pid,
         created_ns=created * 1000,
         started_ns=_nanoseconds(started),

@@ -105,6 +105,7 @@ def _created_line(record: RunRecord) -> str:
         tags=record.tags,
         target=record.target,
         retry_of=record.retry_of,
+        parent=record.parent,
         pid=record.pid,
         at=record.created_ns,
     )
@@ -253,6 +254,7 @@ def _created(facts: dict[str, Any]) -> RunRecord:
         tags=facts["tags"],
         target=facts["target"],
         retry_of=facts["retry_of"],
+        parent=facts["parent"],
         pid=facts["pid"],
         created_ns=facts["at"],
     )

@@ -44,7 +44,8 @@ class TaskRunRecord:
 class RunRecord:
     """A run and, where they were asked for, its task runs in the order of the flow.
 
-    `target` is the `<path>:<flow_fn>` that it was started from, `retry_of` the run that it resumes.
+    `target` is the `<path>:<flow_fn>` that it was started from, `retry_of` the run that it resumes,
+    `parent` the task run, as `<run_id>/<task_run_id>`, that submitted it.
     """
 
     run_id: str
@@ -56,6 +57,7 @@ class RunRecord:
     tags: dict[str, str] = field(default_factory=dict)
     target: str = ""
     retry_of: str | None = None
+    parent: str | None = None
     pid: int | None = None
     created_ns: int = 0
     started_ns: int | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import random
 import signal
 import threading
@@ -14,10 +15,10 @@ from typing import Any, Protocol
 
 from dagy.artifacts import RunOutputs
 from dagy.attempts import Workplace, fire
-from dagy.building import BuiltFlow, build_flow
+from dagy.building import BuiltFlow, SubmittedFlow, build_flow
 from dagy.clock import Clock, SystemClock
 from dagy.engine import Engine, EngineResult, Reuse, Stop
-from dagy.errors import FlowFailedError, ParameterError
+from dagy.errors import FlowFailedError, ParameterError, TaskFailedError
 from dagy.events import Change, RunEnded
 from dagy.fingerprints import short_hash
 from dagy.flows import Flow
@@ -32,9 +33,11 @@ from dagy.log_capture import Capture, capture_logging, capture_streams, captured
 from dagy.names import slug
 from dagy.object_store import LocalObjectStore
 from dagy.references import NotEncodable, Upstream, encode, hydrate
+from dagy.retry import with_jitter
 from dagy.runners import LocalRunner
 from dagy.spec import FlowSpec
 from dagy.status import RunStatus
+from dagy.tasks import Task
 
 
 class Listener(Protocol):
@@ -88,6 +91,7 @@ def run_local(
     fail_fast: bool = True,
     home: Home | str | os.PathLike[str] | None = None,
     resume: str | None = None,
+    parent: str | None = None,
     listener: Listener | None = None,
     print_capture: bool = False,
     log_level: int | None = None,
@@ -97,6 +101,7 @@ def run_local(
 
     Args:
         resume: the id of an earlier run of the flow, whose outputs are used again where code and inputs are the same.
+        parent: the task run that this run is started for, `<run_id>/<task_run_id>`.
         listener: is told of every change and line.
         print_capture: whether `print` in a task goes to its log, too; logging always does.
         log_level: what the root logger lets through meanwhile; None leaves it as the program set it.
@@ -107,16 +112,26 @@ def run_local(
     """
     if isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1:
         raise ParameterError(f"max_workers must be a whole number from 1, got {max_workers!r}")
-    built = build_flow(flow, (), parameters)
     place = home if isinstance(home, Home) else Home.from_environ(os.environ, home)
-    earlier = None if resume is None else _earlier(place, resume, built.spec.name)
-    try:
-        run = _LocalRun(built, place, clock=clock or SystemClock(), listener=listener, earlier=earlier)
-        return run.execute(
-            max_workers=max_workers, fail_fast=fail_fast, print_capture=print_capture, log_level=log_level
-        )
-    except OSError as exc:
-        raise place.unusable(exc) from exc
+    clock = clock or SystemClock()
+    attempt = 1
+    while True:
+        built = build_flow(flow, (), parameters)
+        earlier = None if resume is None else _earlier(place, resume, built.spec.name)
+        try:
+            run = _LocalRun(built, place, clock=clock, listener=listener, earlier=earlier, parent=parent)
+            result, failure = run.execute(
+                max_workers=max_workers, fail_fast=fail_fast, print_capture=print_capture, log_level=log_level
+            )
+        except OSError as exc:
+            raise place.unusable(exc) from exc
+        delay = None if failure is None else flow.retry_delay(failure, attempt)
+        if delay is None:
+            if failure is not None and fail_fast:
+                raise failure
+            return result
+        clock.wait(queue.SimpleQueue(), with_jitter(delay, flow.retry_jitter_factor, random.random), busy=False)
+        attempt, resume = attempt + 1, result.run_id
 
 
 def _earlier(home: Home, run_id: str, flow_name: str) -> EarlierRun:
@@ -136,7 +151,14 @@ class _LocalRun:
     """One run under way, and the observer of its engine."""
 
     def __init__(
-        self, built: BuiltFlow, home: Home, *, clock: Clock, listener: Listener | None, earlier: EarlierRun | None
+        self,
+        built: BuiltFlow,
+        home: Home,
+        *,
+        clock: Clock,
+        listener: Listener | None,
+        earlier: EarlierRun | None,
+        parent: str | None,
     ) -> None:
         self._built = built
         self._home = home
@@ -151,6 +173,7 @@ class _LocalRun:
             tags=dict(built.spec.tags),
             target=_target(built.flow),
             retry_of=None if earlier is None else earlier.record.run_id,
+            parent=parent,
             parameters={name: _shown(value) for name, value in built.parameters.items()},
             pid=os.getpid(),
             created_ns=now,
@@ -162,8 +185,9 @@ class _LocalRun:
             tasks=built.tasks,
             outputs=RunOutputs(LocalObjectStore(home.path), self._record.run_id, max_bytes=home.artifact_max_bytes),
             line=self.task_line,
+            submit=self._submit,
         )
-
+        self._max_workers = 1
         self._reuse = self._known_outputs(earlier)
 
     def _known_outputs(self, earlier: EarlierRun | None) -> Reuse | None:
@@ -194,7 +218,13 @@ class _LocalRun:
 
     def execute(
         self, *, max_workers: int, fail_fast: bool, print_capture: bool, log_level: int | None
-    ) -> LocalRunResult:
+    ) -> tuple[LocalRunResult, TaskFailedError | FlowFailedError | None]:
+        """Execute the flow and return how it ended, with the error that says why it failed, if it did.
+
+        Raises:
+            KeyboardInterrupt: the user stopped it.
+        """
+        self._max_workers = max_workers
         engine = Engine(
             self._built.spec,
             workplace=self._workplace,
@@ -221,9 +251,23 @@ class _LocalRun:
             self._mirror.close()
         if result.status is RunStatus.CANCELLED:
             raise KeyboardInterrupt(f"Run {self._record.run_id} was cancelled")
-        if fail_fast and result.status is RunStatus.FAILED:
-            raise result.failure or FlowFailedError(result.error_message or "", run_id=self._record.run_id)
-        return LocalRunResult(self._record, self._output)
+        failure: TaskFailedError | FlowFailedError | None = None
+        if result.status is RunStatus.FAILED:
+            failure = result.failure or FlowFailedError(result.error_message or "", run_id=self._record.run_id)
+        return LocalRunResult(self._record, self._output), failure
+
+    def _submit(self, task: Task[Any, Any], parameters: dict[str, Any], task_run_id: str) -> Any:
+        """Run a flow that this one submits."""
+        assert isinstance(task, SubmittedFlow)
+        result = run_local(
+            task.flow,
+            parameters,
+            max_workers=self._max_workers,
+            home=self._home,
+            parent=f"{self._record.run_id}/{task_run_id}",
+            clock=self._clock,
+        )
+        return result.output()
 
     # What the engine observes through
 
