@@ -781,7 +781,7 @@ def test_a_submitted_flow_that_fails_fails_its_task_run(tmp_path: Path) -> None:
     def parent() -> Any:
         return child.submit()
 
-    with pytest.raises(TaskFailedError, match="Task child failed: .*1 is odd"):
+    with pytest.raises(TaskFailedError, match=r"Task child failed: .*1 is odd"):
         run_local(parent, {}, home=tmp_path)
     assert {str(run.status) for run in LocalStore(Home(tmp_path), warn=pytest.fail).runs()} == {"FAILED"}
     with pytest.raises(FlowDefinitionError, match="is for use inside another flow"):

@@ -10,6 +10,7 @@ from dagy.building import flow_parameters_from_text
 from dagy.cli.output import add_format, print_data, warn
 from dagy.cli.params import add_params, parse_params
 from dagy.cli.progress import progress
+from dagy.cli.watch import watch
 from dagy.client.profiles import load_profiles, resolve_api_url, resolve_profile
 from dagy.errors import ExitCode, InvalidTarget, NotAvailableYet, ParameterError
 from dagy.loader import load_flow, parse_target
@@ -28,6 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-workers", type=int, default=1, metavar="<n>", help="how many tasks run at once (1)")
     parser.add_argument("--no-fail-fast", action="store_true", help="go on with what does not depend on a failed task")
     parser.add_argument("--resume", metavar="<run_id>", help="use outputs of this run again, as far as nothing changed")
+    parser.add_argument("--watch", action="store_true", help="run again on every save, as far as something changed")
     parser.add_argument("--profile", metavar="<name>", help="the profile to use")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--local", action="store_true", help="run a file here, whatever is configured")
@@ -47,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
             "Running a deployment needs a Dagy server, which this release does not have; run the file with "
             "`dagy run <path>:<flow_fn>`"
         )
+    if args.watch:
+        return watch(args.flow, _repeated(args), home, say=warn)
     texts = parse_params(args.param)
     flow = load_flow(args.flow)
     parameters = flow_parameters_from_text(flow, texts)
@@ -69,6 +73,13 @@ def run(args: argparse.Namespace) -> int:
         )
     _print_result(result, args, home)
     return ExitCode.SUCCESS if result.status is RunStatus.SUCCEEDED else ExitCode.FAILURE
+
+
+def _repeated(args: argparse.Namespace) -> list[str]:
+    """Return the arguments for each run of a watch."""
+    repeated = [f"--param={each}" for each in args.param] + [f"--max-workers={args.max_workers}", "--local"]
+    switches = {"--no-fail-fast": args.no_fail_fast, "--quiet": args.quiet, "--verbose": args.verbose}
+    return repeated + [switch for switch, is_on in switches.items() if is_on]
 
 
 def _is_file_target(target: str) -> bool:
