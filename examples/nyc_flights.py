@@ -57,6 +57,11 @@ def announce_run(ctx: RunContext, state: State) -> None:
     print(f"{ctx.name} ({ctx.run_id}): {state.type.lower()}, output_dir={ctx.parameters['output_dir']}")
 
 
+def announce_report(ctx: RunContext, state: State) -> None:
+    report = f"{ctx.parameters['output_dir']}/report.html"
+    print(f"{ctx.name} ({ctx.run_id}): {state.type.lower()}, the report lies in {report}")
+
+
 # A task is a function. Reading files may fail for reasons that pass (a network drive, a download), so this one gets two
 # more attempts, after 0.2 and after 1 second.
 @task(retries=2, retry_delay_seconds=[0.2, 1], on_retry=[announce_retry])
@@ -175,7 +180,7 @@ def write_report(
     version="1.0.0",
     timeout_seconds=600,
     on_running=[announce_run],
-    on_completion=[announce_run],
+    on_completion=[announce_report],
     on_failure=[announce_run],
 )
 def flights_report(output_dir: str = "flights-report", min_flights: int = 100, data_dir: str = "") -> LocalArtifact:

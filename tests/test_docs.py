@@ -241,6 +241,7 @@ def every_marker() -> Any:
     with tear_down(take, made):
         take.options(when=condition, after=[mapped], trigger_rule="all_done", name="last", **settings)(1)
         add.map([1, 2], unmapped(made))
+        inner.submit(value=made)
     return {"made": made, "pair": (made, 1)}
 
 

@@ -39,6 +39,7 @@ class Outcome:
         output: the stored output; None for a failure.
         items: for a mapped call, the inputs of each item.
         error_message: what went wrong, one or more lines; None for a success.
+        error: the exception itself, where it is in this process.
         trace: the traceback from the user's first frame on, if there was an exception.
         timed_out: the attempt was still running at its limit.
         may_retry: whether the task's own rules allow another attempt.
@@ -49,6 +50,7 @@ class Outcome:
     output: Output | None = None
     items: Sequence[Mapping[str, Any]] | None = None
     error_message: str | None = None
+    error: BaseException | None = None
     trace: str | None = None
     timed_out: bool = False
     may_retry: bool = False
@@ -200,6 +202,7 @@ class Execution:
         return self._failed(
             Outcome(
                 error_message=message_of(error),
+                error=error,
                 trace=getattr(error, "user_traceback", None) or user_traceback(error),
                 may_retry=delay is not None,
                 retry_delay_seconds=delay or 0.0,
@@ -216,6 +219,7 @@ class Execution:
         return self._failed(
             Outcome(
                 error_message=str(error),
+                error=error,
                 timed_out=True,
                 may_retry=delay is not None,
                 retry_delay_seconds=delay or 0.0,

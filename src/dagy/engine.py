@@ -262,7 +262,7 @@ class Engine:
     def _fail_unstarted(self, index: int, message: str) -> None:
         now = self._clock.now_ns()
         self._end_unstarted(index, TaskRunStatus.FAILED, now, message)
-        self._note_failure(index, message, "")
+        self._note_failure(index, Outcome(error_message=message))
         self._go_on(index, TaskRunStatus.FAILED, now)
 
     def _is_reused(self, index: int, node: TaskRunSpec, now: int) -> bool:
@@ -401,13 +401,13 @@ class Engine:
             if self._reuse is not None:
                 self._reuse.keep(attempt.node, outcome.output, self._workplace)
         elif status is not TaskRunStatus.CANCELLED:
-            self._note_failure(index, outcome.error_message or "", outcome.trace or "")
+            self._note_failure(index, outcome)
         # What depends on a cancelled one is cancelled with the rest of the run.
         if status is not TaskRunStatus.CANCELLED or index in self._map_of or self._tear_downs is not None:
             self._go_on(index, status, now)
 
-    def _note_failure(self, index: int, message: str, trace: str) -> None:
-        node = self._nodes[index]
+    def _note_failure(self, index: int, outcome: Outcome) -> None:
+        node, message = self._nodes[index], outcome.error_message or ""
         self._workplace.failures[node.id] = message
         state = self._map_of.get(index)
         if state is None:
@@ -416,8 +416,13 @@ class Engine:
             return
         if self._first_failure is None:
             self._first_failure = TaskFailedError(
-                node.task, message, run_id=self._workplace.run_id, task_run_id=node.id, user_traceback=trace
+                node.task,
+                message,
+                run_id=self._workplace.run_id,
+                task_run_id=node.id,
+                user_traceback=outcome.trace or "",
             )
+            self._first_failure.__cause__ = outcome.error
         if self._fail_fast and self._stop is None:
             self._stop = Stop(RunStatus.FAILED, str(self._first_failure))
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from hashlib import sha256
+from types import CodeType
 from typing import Any, NamedTuple
 
 from dagy.spec import TaskRunSpec
@@ -68,10 +69,21 @@ def code_hash(fn: Any) -> str:
         lines = inspect.getsource(fn).split("\n")
     except (OSError, TypeError):
         code = getattr(fn, "__code__", None)
-        return short_hash(code.co_code.hex() if code is not None else repr(fn))
+        return short_hash(repr(fn) if code is None else _facts_of(code))
     begin = next((number for number, line in enumerate(lines) if _BEGIN.match(line)), 0)
     indent = len(lines[begin]) - len(lines[begin].lstrip())
     return short_hash([line[indent:].rstrip() for line in lines[begin:]])
+
+
+def _facts_of(code: CodeType) -> list[Any]:
+    return [code.co_code.hex(), [_constant(each) for each in code.co_consts], code.co_names]
+
+
+def _constant(value: Any) -> Any:
+    if isinstance(value, CodeType):
+        return _facts_of(value)
+    # The order of a set differs between processes.
+    return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)
 
 
 _BEGIN = re.compile(r"\s*(async\s+)?def\s")

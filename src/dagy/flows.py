@@ -166,7 +166,12 @@ class Flow(Generic[P, R]):
         )
 
     def retry_delay(self, error: Exception, attempt: int) -> float | None:
-        """Return the seconds to wait before a run follows one that failed, without jitter; None when none follows."""
+        """Return the seconds to wait before a run follows one that failed, without jitter; None when none follows.
+
+        The rules and the condition see what the task raised, where that is known.
+        """
+        cause = error.__cause__
+        error = cause if isinstance(cause, Exception) else error
         if self.retry_condition_fn is not None and not self.retry_condition_fn(error):
             return None
         return retry_delay(self.retry_rules, error, attempt)

@@ -803,7 +803,7 @@ def test_a_failed_flow_is_retried_with_what_succeeded(tmp_path: Path) -> None:
             raise ConnectionError("away")
         return x + 1
 
-    @flow(retries=2, retry_delay_seconds=[60, 120])
+    @flow(retries=[(ConnectionError, 2, [60, 120])])
     def retried() -> Any:
         return second(first())
 

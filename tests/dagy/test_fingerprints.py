@@ -33,8 +33,9 @@ def test_the_body_counts(tmp_path: Path) -> None:
 
 def test_a_function_without_source_has_a_hash() -> None:
     scope: dict[str, Any] = {}
-    exec("def f(): return 1", scope)
+    exec("def f(): return 1.5\ndef g(): return 2.5", scope)
     assert len(code_hash(scope["f"])) == 16
+    assert code_hash(scope["f"]) != code_hash(scope["g"])
     assert len(code_hash(len)) == 16
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 import subprocess
 import sys
@@ -256,7 +257,7 @@ def test_a_closed_pipe_is_no_error(laptop: Laptop) -> None:
     for _ in range(3):
         laptop.dagy("run", "flows.py:daily", "--param", "day=1")
     done = subprocess.run(
-        f"{sys.executable} -m dagy runs list | head -n 1",
+        f"{shlex.quote(sys.executable)} -m dagy runs list | head -n 1",
         shell=True,
         cwd=laptop.folder,
         env=laptop.environ,

@@ -98,7 +98,7 @@ def test_the_run_succeeds(finished: Finished) -> None:
 def test_the_hooks_tell_what_happens(finished: Finished) -> None:
     assert "): running, output_dir=out" in finished.stderr
     assert "): every figure is confirmed" in finished.stderr
-    assert "): completed, output_dir=out" in finished.stderr
+    assert "): completed, the report lies in out/report.html" in finished.stderr
 
 
 @pytest.mark.parametrize(("table", "rows"), ROWS.items())

@@ -54,7 +54,7 @@ class PlainProgress:
 
     def run_created(self, run_id: str, spec: FlowSpec) -> None:
         self._total = len(spec.task_runs)
-        self._say(f"Run {run_id}: {self._total} task runs")
+        self._say(f"Run {run_id}: {self._total} task run{'' if self._total == 1 else 's'}")
 
     def changed(self, changes: Sequence[Change]) -> None:
         for change in changes:

@@ -47,9 +47,9 @@ def _run(target: str, arguments: Sequence[str], home: Home, resume: str | None) 
     more = [] if resume is None else ["--resume", resume]
     command = [sys.executable, "-m", "dagy", "run", target, *arguments, *more]
     subprocess.run(command, check=False)  # noqa: S603 - what the user typed
-    path = str(parse_target(target)[0].resolve())
+    path, name = parse_target(target)
     runs = LocalStore(home, warn=lambda _: None).runs()
-    return next((each.run_id for each in runs if each.target.rpartition(":")[0] == path), resume)
+    return next((each.run_id for each in runs if each.target == f"{path.resolve()}:{name}"), resume)
 
 
 def _files(target: str) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
@@ -34,6 +35,10 @@ class Database:
         # One thread: the statements are small, and starting a pool takes longer than they do.
         self._connection = duckdb_module().connect(str(path), config={"threads": 1})
         self._connection.execute(_SCHEMA)
+        found = self._connection.execute(_SELECT_COLUMNS).fetchall()
+        if [name for (name,) in found] != _COLUMNS:
+            self._connection.close()
+            raise duckdb_module().Error("it has the tables of another release")
 
     def close(self) -> None:
         self._connection.close()
@@ -88,6 +93,13 @@ CREATE TABLE IF NOT EXISTS task_runs (
     run_id VARCHAR, position INTEGER, task_run_id VARCHAR, task_name VARCHAR, label VARCHAR, status VARCHAR,
     attempt INTEGER, started_at TIMESTAMP, ended_at TIMESTAMP, output JSON, error_message VARCHAR, trace VARCHAR
 );
+"""
+
+_COLUMNS = re.findall(r"(\w+) (?:VARCHAR|INTEGER|JSON|TIMESTAMP)", _SCHEMA)
+
+_SELECT_COLUMNS = """
+SELECT column_name FROM duckdb_columns()
+WHERE table_name IN ('runs', 'task_runs') AND NOT internal ORDER BY table_name, column_index
 """
 
 _INSERT_RUN = """

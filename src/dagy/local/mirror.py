@@ -60,7 +60,7 @@ class Mirror:
         for change in changes:
             if isinstance(change, TaskEnded):
                 record = record_of(change)
-                if record.started_ns is not None:
+                if record.started_ns is not None or record.status is TaskRunStatus.CACHED:
                     self.run_line(_level(record), f"{record.task_run_id} {_ending(record)}", change.at_ns)
                 self._queue.put(record)
             elif isinstance(change, TaskStarted):
@@ -258,6 +258,8 @@ def _end_text(record: TaskRunRecord) -> str:
 
 def _ending(record: TaskRunRecord) -> str:
     text = str(record.status)
+    if record.output is not None and record.output["origin"] is not None:
+        text += f" from {record.output['origin']}"
     if record.started_ns is not None and record.ended_ns is not None:
         text += f" attempt={record.attempt} in {(record.ended_ns - record.started_ns) / 1e9:.6f}s"
     return text if record.error_message is None else f"{text}: {record.error_message}"

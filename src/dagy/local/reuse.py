@@ -44,6 +44,9 @@ class EarlierRun:
         self.task_runs = {each.task_run_id: each for each in record.task_runs}
         #: How many items each map had.
         self.item_counts: dict[str, int] = {}
+        for known in record.task_runs:
+            if known.output is not None and known.output["serializer"] == "map":
+                self.item_counts[known.task_run_id] = 0
         for each in self.task_runs:
             mapped, bracket, _ = each.rpartition("[")
             if bracket:
