@@ -4,5 +4,5 @@ import sys
 
 from dagy.cli.main import main
 
-if __name__ == "__main__":  # a task process imports this module under another name
+if __name__ == "__main__":
     sys.exit(main())

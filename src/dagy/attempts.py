@@ -37,7 +37,7 @@ class Outcome:
 
     Attributes:
         output: the stored output; None for a failure.
-        items: for a mapped call, the inputs of each item.
+        items: for a mapped call, the task run of each item.
         error_message: what went wrong, one or more lines; None for a success.
         error: the exception itself, where it is in this process.
         trace: the traceback from the user's first frame on, if there was an exception.
@@ -48,7 +48,7 @@ class Outcome:
     """
 
     output: Output | None = None
-    items: Sequence[Mapping[str, Any]] | None = None
+    items: Sequence[TaskRunSpec] | None = None
     error_message: str | None = None
     error: BaseException | None = None
     trace: str | None = None
@@ -284,7 +284,7 @@ def resolved_inputs(node: TaskRunSpec, outputs: Outputs) -> dict[str, Any]:
 
 
 def expand(node: TaskRunSpec, outputs: MappedOutputs) -> Outcome:
-    """Return the inputs of each item of a mapped call, or why there are none."""
+    """Return the task runs of the items of a mapped call, or why there are none."""
     try:
         lists = {name: _items(name, node, outputs) for name in node.map["over"]}
     except ParameterTypeError as exc:
@@ -295,7 +295,12 @@ def expand(node: TaskRunSpec, outputs: MappedOutputs) -> Outcome:
         return Outcome(error_message=f"{node.id} maps over lists of unequal length: {told}; wrap one in unmapped()")
     fixed = {name: encoded for name, encoded in node.inputs.items() if name not in lists}
     count = next(iter(lengths.values()))
-    return Outcome(items=[{**fixed, **{name: items[k] for name, items in lists.items()}} for k in range(count)])
+    return Outcome(
+        items=[
+            item_of(node, number, {**fixed, **{name: items[number] for name, items in lists.items()}})
+            for number in range(count)
+        ]
+    )
 
 
 def _items(name: str, node: TaskRunSpec, outputs: MappedOutputs) -> list[Any]:
@@ -341,7 +346,7 @@ def _label(template: str, inputs: Mapping[str, Any]) -> str:
     }
     try:
         return template.format(**values)
-    except (LookupError, ValueError, AttributeError):
+    except Exception:  # values of users are formatted, and may do anything
         return template
 
 

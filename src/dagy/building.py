@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from types import FunctionType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from dagy import checks, parameters
 from dagy.errors import DagyError, FlowDefinitionError, ParameterError
 from dagy.fingerprints import code_hash
 from dagy.flows import Flow
-from dagy.outputs import Condition, TaskOutput
+from dagy.outputs import AllowFailed, Condition, FirstOf, TaskOutput
 from dagy.references import NotEncodable, Upstream, class_path, encode
 from dagy.spec import TEAR_DOWN, FlowSpec, TaskRunSpec, TaskSpec
 from dagy.tasks import CallOptions, Task, Unmapped, building
@@ -169,8 +171,9 @@ class _Recorder:
         arguments = self._bound(task, args, kwargs)
         inputs = {name: self._encode(task, name, value, upstream) for name, value in arguments.items()}
         set_up = tuple(upstream.ids)
-        upstream.ids.update((node.id, None) for node in self._nodes[first:])
-        self._add(task, inputs, upstream, CallOptions(trigger_rule=TEAR_DOWN), set_up=set_up)
+        block = tuple(node.id for node in self._nodes[first:])
+        upstream.ids.update(dict.fromkeys(block))
+        self._add(task, inputs, upstream, CallOptions(trigger_rule=TEAR_DOWN), set_up=set_up, tears_down=block)
 
     def _add(
         self,
@@ -180,6 +183,7 @@ class _Recorder:
         options: CallOptions,
         mapping: dict[str, Any] | None = None,
         set_up: tuple[str, ...] = (),
+        tears_down: tuple[str, ...] = (),
     ) -> TaskOutput:
         when = self._condition(task, options, upstream)
         for each in options.after:
@@ -193,6 +197,7 @@ class _Recorder:
             depends_on=tuple(upstream.ids),
             tolerates=tuple(upstream.tolerated),
             set_up=set_up,
+            tears_down=tears_down,
             kind=options.kind,
             when=when,
             trigger_rule=options.trigger_rule or ("none_failed" if upstream.alternatives else "all_succeeded"),
@@ -272,8 +277,7 @@ class _Recorder:
         except NotEncodable as exc:
             raise FlowDefinitionError(
                 f"Task {task.name!r} is given a {_kind(exc.value)} in argument {name!r}, which can not be written "
-                "into the flow's spec; pass JSON values, dates, enums, dataclasses or pydantic models, or make it "
-                "inside the task"
+                f"into the flow's spec; {_way_out(exc.value)}, or make it inside the task"
             ) from None
         except RecursionError:
             raise FlowDefinitionError(f"Argument {name!r} of task {task.name!r} contains itself") from None
@@ -283,6 +287,16 @@ def _listed(task: Task[Any, Any], name: str, value: Any) -> Any:
     """Return a mapped argument: a list of the body, or an output that will be one."""
     if isinstance(value, TaskOutput):
         return value
+    if isinstance(value, FirstOf):
+        raise FlowDefinitionError(
+            f"map() of task {task.name!r} goes over {name!r}: the result of choose() can not be mapped, because which "
+            "branch runs is not known; pass it to a task that returns the list, and map over the output of that"
+        )
+    if isinstance(value, AllowFailed):
+        raise FlowDefinitionError(
+            f"map() of task {task.name!r} goes over {name!r}, which holds results and failures and is not a list; pass "
+            "allow_failed() to a task that returns the list, and map over the output of that"
+        )
     if isinstance(value, (str, bytes, dict)) or not isinstance(value, Iterable):
         raise FlowDefinitionError(
             f"map() of task {task.name!r} goes over {name!r}, which is {type(value).__name__} and not a list; wrap it "
@@ -334,13 +348,26 @@ def task_spec(task: Task[Any, Any], signature: inspect.Signature) -> TaskSpec:
         concurrency_limit=task.concurrency_limit,
         isolation=task.isolation,
         serializer=task.serializer,
-        code_hash=code_hash(task.fn),
+        code_hash=_code_hash(task.fn),
         cache="callable" if callable(task.cache) else task.cache,
         cache_expires_seconds=task.cache_expires_seconds,
         validate_parameters=task.validate_parameters,
         signature={name: _annotation_text(each.annotation) for name, each in signature.parameters.items()},
         returns={"type": _annotation_text(signature.return_annotation)},
     )
+
+
+#: Reading the source of a function takes up to 0.5 ms, which a flow that is built again need not pay again.
+_code_hashes: WeakKeyDictionary[FunctionType, str] = WeakKeyDictionary()
+
+
+def _code_hash(fn: Any) -> str:
+    if not isinstance(fn, FunctionType):
+        return code_hash(fn)  # another callable may be neither hashable nor weakly referenced
+    known = _code_hashes.get(fn)
+    if known is None:
+        known = _code_hashes[fn] = code_hash(fn)
+    return known
 
 
 def import_path(fn: Any) -> str:
@@ -355,6 +382,18 @@ def with_namespace(spec: FlowSpec, namespace: str) -> FlowSpec:
 
 def _annotation_text(annotation: Any) -> str | None:
     return None if annotation is inspect.Signature.empty else checks.describe(annotation)
+
+
+def _way_out(value: object) -> str:
+    """Return what to pass instead of a value that has no form in a spec."""
+    for plain in (list, tuple, set, frozenset, dict):
+        if isinstance(value, plain):
+            return f"pass {plain.__name__}(...) of it"
+    if hasattr(value, "tolist"):
+        return "pass its .tolist()"  # the arrays and scalars of numpy and what is like them
+    if isinstance(value, (Iterator, KeysView, ValuesView, ItemsView)):
+        return "pass list(...) of it"
+    return "pass JSON values, dates, enums, dataclasses or pydantic models"
 
 
 def _kind(value: object) -> str:

@@ -14,14 +14,14 @@ import queue
 import random
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from dagy.artifacts import Output
-from dagy.attempts import Attempt, Outcome, Workplace, item_of
+from dagy.attempts import Attempt, Outcome, Workplace
 from dagy.clock import Clock, SystemClock
-from dagy.errors import ArtifactSerializationError, CacheKeyError, TaskFailedError
+from dagy.errors import CacheKeyError, TaskFailedError
 from dagy.events import Change, MapExpanded, Observer, TaskEnded, TaskRetrying, TaskStarted
 from dagy.graph import DagState, Ending, Fate
 from dagy.references import evaluate
@@ -57,13 +57,18 @@ class EngineResult:
 
 @dataclass(slots=True)
 class _Map:
-    """A mapped call whose items are under way."""
+    """A mapped call whose items, at the positions `first` to `first + count`, are under way."""
 
     index: int
-    items: deque[int]
+    first: int
+    count: int
+    #: How many more of its items may be made ready now.
     free: int
+    #: The next item to make ready.
+    following: int
     left: int
     failed: int = 0
+    cancelled: int = 0
 
 
 class Reuse(Protocol):
@@ -76,7 +81,7 @@ class Reuse(Protocol):
             CacheKeyError: that can not be decided; the task run then fails with this message.
         """
 
-    def keep(self, node: TaskRunSpec, output: Output, workplace: Workplace) -> None:
+    def keep(self, node: TaskRunSpec, output: Output) -> None:
         """Take note of an output that has just been computed."""
 
 
@@ -129,22 +134,26 @@ class Engine:
         self._started_ns: dict[int, int] = {}
         self._in_flight: dict[int, Attempt] = {}
         self._free_workers = max_workers
+        #: What may start: task runs that occupy a worker, and async ones, which wait for nobody.
         self._ready: deque[int] = deque()
+        self._ready_async: deque[int] = deque()
         #: The next attempt of task runs between two attempts, and when each is due, soonest first.
         self._following: dict[int, Attempt] = {}
         self._due: list[tuple[float, int]] = []
-        self._has_async = any(task.isolation == "async" for task in spec.tasks.values())
+        self._async_tasks = {name for name, task in spec.tasks.items() if task.isolation == "async"}
         self._slots = {
             name: task.concurrency_limit for name, task in spec.tasks.items() if task.concurrency_limit is not None
         }
         self._waiting_for_slot: dict[str, deque[int]] = {name: deque() for name in self._slots}
+        #: Attempts that were abandoned at their time limit and still hold a slot.
+        self._abandoned: list[Attempt] = []
         self._maps: dict[int, _Map] = {}
         self._map_of: dict[int, _Map] = {}
-        self._tear_downs: deque[int] | None = None
         self._changes: list[Change] = []
-        self._failed: list[int] = []
         self._first_failure: TaskFailedError | None = None
         self._stop: Stop | None = None
+        self._is_swept = False
+        self._is_cut_short = False
         self._broken: BaseException | None = None
 
     def run(self) -> EngineResult:
@@ -156,7 +165,7 @@ class Engine:
         self._runner.open(self)
         deadline = self._deadline()
         try:
-            self._advance(lambda: self._ready.extend(self._dag.ready()))
+            self._advance(lambda: self._make_ready(self._dag.ready()))
             while not self._is_over():
                 self._wait(deadline)
         finally:
@@ -174,44 +183,37 @@ class Engine:
 
     def ended(self, attempt: Attempt, outcome: Outcome) -> None:
         """A runner reports the end of an attempt; one that the engine has given up is ignored."""
-
-        def decide() -> None:
-            if self._in_flight.get(attempt.index) is not attempt:
-                return
-            del self._in_flight[attempt.index]
-            if self._occupies_worker(attempt.node):
-                self._free_workers += 1
-            if not outcome.abandoned:
-                self._free_slot(attempt)
-            if outcome.items is not None:
-                self._expand(attempt, outcome.items)
-            elif outcome.may_retry and self._stop is None:
-                self._retry_later(attempt, outcome)
-            else:
-                self._end(attempt, outcome)
-
-        self._advance(decide)
+        self._advance(lambda: self._attempt_ended(attempt, outcome))
 
     def released(self, attempt: Attempt) -> None:
         """A runner reports that an abandoned attempt has returned after all."""
-        self._advance(lambda: self._free_slot(attempt))
+
+        def decide() -> None:
+            if attempt in self._abandoned:
+                self._abandoned.remove(attempt)
+                self._free_slot(attempt)
+
+        self._advance(decide)
 
     def _advance(self, decide: Callable[[], None]) -> None:
         """Take a decision, have it recorded, then start what it made possible."""
-        try:
-            with self._lock:
+        starting: list[Attempt] = []
+        with self._lock:
+            if self._broken is not None:
+                return
+            try:
                 decide()
-                if self._stop is not None and not self._in_flight:
-                    self._end_the_rest()
-                starting = self._admit()
+                starting = self._admitted()
                 self._tell()
-                wake = self._wake or self._is_over()
-                self._wake = False
+            except BaseException as exc:  # it could not be recorded: nothing may go on
+                self._broken, starting = exc, []
+            wake = self._wake or self._is_over()
+            self._wake = False
+        try:
             for attempt in starting:
                 self._runner.start(attempt)
-        except BaseException as exc:  # it could not be recorded, or no thread could be had: nothing may go on
-            self._broken = self._broken or exc
-            wake = True
+        except BaseException as exc:  # no thread could be had
+            self._broken, wake = self._broken or exc, True
         if wake:
             self._messages.put(None)
 
@@ -220,76 +222,98 @@ class Engine:
 
     # Starting
 
-    def _admit(self) -> list[Attempt]:
-        starting: list[Attempt] = []
-        postponed: list[int] = []
-        while self._ready and self._stop is None:
-            index = self._ready.popleft()
-            node = self._nodes[index]
-            if not self._free_workers and self._occupies_worker(node):
-                postponed.append(index)
-                if not self._has_async:
-                    break
-            elif self._is_wanted(index, node) and self._take_slot(index):
-                starting.append(self._begin(index))
-        self._ready.extendleft(reversed(postponed))
-        if self._tear_downs and not self._in_flight:
-            starting.append(self._begin(self._tear_downs.popleft()))
-        return starting
+    def _make_ready(self, indices: Iterable[int]) -> None:
+        for index in indices:
+            (self._ready if self._occupies_worker(self._nodes[index]) else self._ready_async).append(index)
 
     def _occupies_worker(self, node: TaskRunSpec) -> bool:
-        return not self._has_async or node.map is not None or self._spec.tasks[node.task].isolation != "async"
+        return node.task not in self._async_tasks or node.map is not None
+
+    def _admitted(self) -> list[Attempt]:
+        """Begin what may start; when nothing can go on any more, make that possible first."""
+        starting = self._admit()
+        while not starting and not self._in_flight and not self._dag.is_finished:
+            if self._stop is not None and not self._is_swept:
+                self._sweep()
+            elif self._abandoned and any(self._waiting_for_slot.values()):
+                attempt = self._abandoned.pop(0)
+                text = f"{attempt.node.id}: its abandoned attempt still runs; its slot is given to the next"
+                self._observer.run_line("WARNING", text)
+                self._free_slot(attempt)
+            else:
+                break
+            starting = self._admit()
+        return starting
+
+    def _admit(self) -> list[Attempt]:
+        starting: list[Attempt] = []
+        while self._ready_async:
+            self._admit_one(self._ready_async.popleft(), starting)
+        while self._ready and self._free_workers:
+            self._admit_one(self._ready.popleft(), starting)
+        return starting
+
+    def _admit_one(self, index: int, starting: list[Attempt]) -> None:
+        node = self._nodes[index]
+        if self._statuses[index].is_terminal:
+            return
+        if self._stop is not None and node.trigger_rule != TEAR_DOWN:
+            return  # the sweep ends it
+        if not self._has_slot(node):
+            self._waiting_for_slot[node.task].append(index)
+        elif self._is_wanted(index, node):
+            if node.task in self._slots and node.map is None:
+                self._slots[node.task] -= 1
+            starting.append(self._begin(index))
+
+    def _has_slot(self, node: TaskRunSpec) -> bool:
+        return not self._slots or node.map is not None or self._slots.get(node.task, 1) > 0
+
+    def _free_slot(self, attempt: Attempt) -> None:
+        name = attempt.node.task
+        if name in self._slots and attempt.node.map is None:
+            self._slots[name] += 1
+            if self._waiting_for_slot[name]:
+                index = self._waiting_for_slot[name].popleft()
+                (self._ready if self._occupies_worker(self._nodes[index]) else self._ready_async).appendleft(index)
 
     def _is_wanted(self, index: int, node: TaskRunSpec) -> bool:
         """Whether a task run whose parents have ended is to be executed; if not, it ends here."""
         if index in self._following:
             return True
-        now = self._clock.now_ns()
         if node.trigger_rule == TEAR_DOWN and not self._is_set_up(node):
-            self._end_unstarted(index, TaskRunStatus.SKIPPED, now, "What it tears down was not set up")
-            self._follow(index, Ending.SKIPPED, now)
+            self._finish(index, TaskRunStatus.SKIPPED, "What it tears down was not set up")
             return False
         try:
-            if node.when is None or evaluate(node.when, self._workplace):
-                return self._reuse is None or node.map is not None or not self._is_reused(index, node, now)
-        except (LookupError, TypeError, ValueError, FileNotFoundError, ArtifactSerializationError) as exc:
-            self._fail_unstarted(index, f"The condition of {node.id} can not be decided: {type(exc).__name__}: {exc}")
+            holds = node.when is None or evaluate(node.when, self._workplace)
+        except Exception as exc:  # values of users are compared, and may do anything
+            message = f"The condition of {node.id} can not be decided: {type(exc).__name__}: {exc}"
+            self._finish(index, TaskRunStatus.FAILED, message)
             return False
-        self._end_unstarted(index, TaskRunStatus.SKIPPED, now, "Its condition does not hold")
-        self._follow(index, Ending.SKIPPED, now)
-        return False
+        if not holds:
+            self._finish(index, TaskRunStatus.SKIPPED, "Its condition does not hold")
+            return False
+        return self._reuse is None or node.map is not None or not self._is_reused(index, node, self._reuse)
 
-    def _fail_unstarted(self, index: int, message: str) -> None:
-        now = self._clock.now_ns()
-        self._end_unstarted(index, TaskRunStatus.FAILED, now, message)
-        self._note_failure(index, Outcome(error_message=message))
-        self._go_on(index, TaskRunStatus.FAILED, now)
-
-    def _is_reused(self, index: int, node: TaskRunSpec, now: int) -> bool:
+    def _is_reused(self, index: int, node: TaskRunSpec, reuse: Reuse) -> bool:
         """Whether the task run ends here, with an output of an earlier run or because that can not be decided."""
-        assert self._reuse is not None
         try:
-            output = self._reuse.find(node, self._workplace)
+            output = reuse.find(node, self._workplace)
         except CacheKeyError as exc:
-            self._fail_unstarted(index, str(exc))
+            self._finish(index, TaskRunStatus.FAILED, str(exc))
             return True
-        if output is None:
+        except Exception as exc:
+            self._observer.run_line("ERROR", f"{node.id} is computed, its earlier outputs can not be read: {exc}")
             return False
-        self._workplace.results[node.id] = output
-        self._set_status(index, TaskRunStatus.CACHED)
-        self._changes.append(TaskEnded(index, node, TaskRunStatus.CACHED, 0, None, now, output))
-        self._go_on(index, TaskRunStatus.CACHED, now)
-        return True
-
-    def _go_on(self, index: int, status: TaskRunStatus, now: int) -> None:
-        """See what follows from the end of a task run, which may be an item of a map."""
-        if index in self._map_of:
-            self._item_ended(index, status)
-        else:
-            self._follow(index, Ending.SUCCEEDED if status.is_success else Ending.FAILED, now)
+        if output is not None:
+            self._finish(index, TaskRunStatus.CACHED, output=output)
+        return output is not None
 
     def _is_set_up(self, node: TaskRunSpec) -> bool:
-        return all(each in self._workplace.results for each in node.set_up)
+        """Whether there is something to tear down: what it takes succeeded, or its block has begun."""
+        if node.set_up:
+            return all(each in self._workplace.results for each in node.set_up)
+        return any(self._dag.has_begun(each) for each in node.tears_down)
 
     def _begin(self, index: int) -> Attempt:
         attempt = self._following.pop(index, None) or Attempt(index, self._nodes[index], 1)
@@ -298,120 +322,96 @@ class Engine:
             self._free_workers -= 1
         self._in_flight[index] = attempt
         self._started_ns.setdefault(index, now)
+        self._dag.begin(index)
         self._set_status(index, TaskRunStatus.RUNNING)
         self._changes.append(TaskStarted(index, attempt.node, attempt.number, now))
         return attempt
 
-    def _take_slot(self, index: int) -> bool:
-        if not self._slots or self._nodes[index].map is not None:
-            return True
-        name = self._nodes[index].task
-        free = self._slots.get(name)
-        if free is None:
-            return True
-        if not free:
-            self._waiting_for_slot[name].append(index)
-            return False
-        self._slots[name] = free - 1
-        return True
-
-    def _free_slot(self, attempt: Attempt) -> None:
-        name = attempt.node.task
-        if name in self._slots and attempt.node.map is None:
-            self._slots[name] += 1
-            if self._waiting_for_slot[name]:
-                self._ready.appendleft(self._waiting_for_slot[name].popleft())
-
-    # Mapped calls
-
-    def _expand(self, attempt: Attempt, items: Sequence[Mapping[str, Any]]) -> None:
-        """Put the items of a mapped call behind the task runs of the spec and make the first of them ready."""
-        node, first = attempt.node, len(self._nodes)
-        nodes = [item_of(node, number, inputs) for number, inputs in enumerate(items)]
-        self._nodes.extend(nodes)
-        self._statuses.extend([TaskRunStatus.PENDING] * len(nodes))
-        self._workplace.item_counts[node.id] = len(nodes)
-        self._changes.append(MapExpanded(attempt.index, node, first, nodes))
-        positions = deque(range(first, first + len(nodes)))
-        limit = node.map.get("max_concurrency") or len(nodes)
-        state = self._maps[attempt.index] = _Map(attempt.index, positions, limit, len(nodes))
-        self._map_of.update(dict.fromkeys(positions, state))
-        if not nodes:
-            self._end_map(state)
-        self._release_items(state)
-
-    def _release_items(self, state: _Map) -> None:
-        while state.free and state.items:
-            state.free -= 1
-            self._ready.append(state.items.popleft())
-
-    def _item_ended(self, index: int, status: TaskRunStatus) -> None:
-        state = self._map_of[index]
-        state.free += 1
-        state.left -= 1
-        state.failed += not status.is_success
-        if not state.left:
-            self._end_map(state)
-        else:
-            self._release_items(state)
-
-    def _end_map(self, state: _Map) -> None:
-        del self._maps[state.index]
-        node, now = self._nodes[state.index], self._clock.now_ns()
-        status, message, output = TaskRunStatus.SUCCEEDED, None, self._workplace.outputs.of_map(node.id)
-        if state.failed:
-            status, count = TaskRunStatus.FAILED, self._workplace.item_counts[node.id]
-            message = f"{state.failed} of {count} items did not succeed"
-            self._failed.append(state.index)
-        else:
-            self._workplace.results[node.id] = output
-        self._set_status(state.index, status)
-        started = self._started_ns.pop(state.index)
-        self._changes.append(
-            TaskEnded(
-                state.index, node, status, 1, started, now, None if state.failed else output, error_message=message
-            )
-        )
-        self._follow(state.index, Ending.FAILED if state.failed else Ending.SUCCEEDED, now)
-
     # Ending
 
-    def _end(self, attempt: Attempt, outcome: Outcome) -> None:
-        index, now = attempt.index, self._clock.now_ns()
-        status = _final_status(outcome)
-        message = outcome.error_message
-        if status is TaskRunStatus.CANCELLED:
-            message = _not_retried(attempt.number, message)
-        self._set_status(index, status)
-        self._changes.append(
-            TaskEnded(
-                index,
-                attempt.node,
-                status,
-                attempt.number,
-                self._started_ns.pop(index),
-                now,
-                output=outcome.output,
-                error_message=message,
-                trace=outcome.trace,
+    def _attempt_ended(self, attempt: Attempt, outcome: Outcome) -> None:
+        if self._in_flight.get(attempt.index) is not attempt:
+            return
+        del self._in_flight[attempt.index]
+        if self._occupies_worker(attempt.node):
+            self._free_workers += 1
+        if outcome.abandoned:
+            self._abandoned.append(attempt)
+        else:
+            self._free_slot(attempt)
+        goes_on = self._stop is None or attempt.node.trigger_rule == TEAR_DOWN
+        if outcome.items is not None:
+            self._expand(attempt, outcome.items)
+        elif outcome.may_retry and goes_on:
+            self._retry_later(attempt, outcome)
+        elif outcome.may_retry:  # the run is stopping, so the attempts that were left are not made
+            message = _not_retried(attempt.number, outcome.error_message)
+            self._finish(attempt.index, TaskRunStatus.CANCELLED, message, attempt=attempt.number, outcome=outcome)
+        else:
+            self._finish(
+                attempt.index, _final_status(outcome), outcome.error_message, attempt=attempt.number, outcome=outcome
             )
+            self._keep(attempt.node, outcome)
+
+    def _keep(self, node: TaskRunSpec, outcome: Outcome) -> None:
+        if self._reuse is not None and outcome.output is not None:
+            try:
+                self._reuse.keep(node, outcome.output)
+            except Exception as exc:  # an output that can not be kept is no reason to lose it
+                self._observer.run_line("ERROR", f"The output of {node.id} is not kept for other runs: {exc}")
+
+    def _finish(
+        self,
+        index: int,
+        status: TaskRunStatus,
+        message: str | None = None,
+        *,
+        attempt: int = 0,
+        output: Output | None = None,
+        outcome: Outcome | None = None,
+    ) -> None:
+        """End a task run and see what follows from that. There is no other way to end one by itself."""
+        output = output if outcome is None else outcome.output
+        following = self._following.pop(index, None)
+        if following is not None:
+            attempt, message = following.number - 1, _not_retried(following.number - 1, following.last_error)
+        trace = None if outcome is None else outcome.trace
+        self._record(index, status, message, attempt=attempt, output=output, trace=trace)
+        node = self._nodes[index]
+        if output is not None:
+            self._workplace.results[node.id] = output
+        if status in (TaskRunStatus.FAILED, TaskRunStatus.TIMED_OUT):
+            self._note_failure(index, outcome or Outcome(error_message=message))
+        if index in self._map_of:
+            self._item_finished(self._map_of[index], status)
+            return
+        for child, fate in self._dag.complete(index, _ENDINGS[status]):
+            if fate is Fate.READY:
+                self._make_ready((child,))
+            else:
+                self._record(child, _STATUS_OF[fate], _WHY[fate])
+
+    def _record(
+        self,
+        index: int,
+        status: TaskRunStatus,
+        message: str | None,
+        *,
+        attempt: int = 0,
+        output: Output | None = None,
+        trace: str | None = None,
+    ) -> None:
+        self._is_cut_short = self._is_cut_short or status is TaskRunStatus.CANCELLED
+        self._set_status(index, status)
+        started, now = self._started_ns.pop(index, None), self._clock.now_ns()
+        self._changes.append(
+            TaskEnded(index, self._nodes[index], status, attempt, started, now, output, message, trace)
         )
-        if outcome.output is not None:
-            self._workplace.results[attempt.node.id] = outcome.output
-            if self._reuse is not None:
-                self._reuse.keep(attempt.node, outcome.output, self._workplace)
-        elif status is not TaskRunStatus.CANCELLED:
-            self._note_failure(index, outcome)
-        # What depends on a cancelled one is cancelled with the rest of the run.
-        if status is not TaskRunStatus.CANCELLED or index in self._map_of or self._tear_downs is not None:
-            self._go_on(index, status, now)
 
     def _note_failure(self, index: int, outcome: Outcome) -> None:
         node, message = self._nodes[index], outcome.error_message or ""
         self._workplace.failures[node.id] = message
         state = self._map_of.get(index)
-        if state is None:
-            self._failed.append(index)
         if self._dag.is_tolerated(state.index if state else index):
             return
         if self._first_failure is None:
@@ -426,25 +426,49 @@ class Engine:
         if self._fail_fast and self._stop is None:
             self._stop = Stop(RunStatus.FAILED, str(self._first_failure))
 
-    def _follow(self, index: int, ending: Ending, now: int) -> None:
-        for child, fate in self._dag.complete(index, ending):
-            if fate is Fate.READY:
-                self._ready.append(child)
-            else:
-                self._end_unstarted(child, TaskRunStatus.SKIPPED, now, _WHY_SKIPPED[fate])
+    # Mapped calls
 
-    def _end_unstarted(self, index: int, status: TaskRunStatus, now: int, message: str) -> None:
-        attempt = self._following.get(index)
-        self._set_status(index, status)
-        if attempt is None:
-            change = TaskEnded(index, self._nodes[index], status, 0, None, now, error_message=message)
+    def _expand(self, attempt: Attempt, nodes: Sequence[TaskRunSpec]) -> None:
+        """Put the items of a mapped call behind the task runs of the spec and make the first of them ready."""
+        node, first, count = attempt.node, len(self._nodes), len(nodes)
+        self._nodes.extend(nodes)
+        self._statuses.extend([TaskRunStatus.PENDING] * count)
+        self._workplace.item_counts[node.id] = count
+        self._changes.append(MapExpanded(attempt.index, node, first, list(nodes)))
+        limit = node.map.get("max_concurrency") or count
+        state = _Map(attempt.index, first, count, limit, first, count)
+        self._maps[attempt.index] = state
+        self._map_of.update(dict.fromkeys(range(first, first + count), state))
+        self._release_items(state)
+        if not count:
+            self._end_map(state)
+
+    def _release_items(self, state: _Map) -> None:
+        while state.free and state.following < state.first + state.count:
+            state.free -= 1
+            self._make_ready((state.following,))
+            state.following += 1
+
+    def _item_finished(self, state: _Map, status: TaskRunStatus) -> None:
+        state.free += 1
+        state.left -= 1
+        state.cancelled += status is TaskRunStatus.CANCELLED
+        state.failed += not status.is_success and status is not TaskRunStatus.CANCELLED
+        self._release_items(state)
+        if not state.left:
+            self._end_map(state)
+
+    def _end_map(self, state: _Map) -> None:
+        del self._maps[state.index]
+        if state.failed:
+            message = f"{state.failed} of {state.count} items did not succeed"
+            self._finish(state.index, TaskRunStatus.FAILED, message, attempt=1)
+        elif state.cancelled:
+            message = f"{state.cancelled} of {state.count} items were cancelled"
+            self._finish(state.index, TaskRunStatus.CANCELLED, message, attempt=1)
         else:
-            tried = attempt.number - 1
-            message = _not_retried(tried, attempt.last_error)
-            change = TaskEnded(
-                index, attempt.node, status, tried, self._started_ns.pop(index), now, error_message=message
-            )
-        self._changes.append(change)
+            output = self._workplace.outputs.of_map(self._nodes[state.index].id)
+            self._finish(state.index, TaskRunStatus.SUCCEEDED, attempt=1, output=output)
 
     # Waiting
 
@@ -458,10 +482,10 @@ class Engine:
             if deadline is not None and self._stop is None:
                 times.append(deadline)
             busy = bool(self._in_flight)
-        timeout = max(0.0, min(times) - self._clock.monotonic()) if times else None
+        timeout = min(max(0.0, min(times) - self._clock.monotonic()), LONGEST_WAIT_SECONDS) if times else None
         message = self._clock.wait(self._messages, timeout, busy=busy)
         now = self._clock.monotonic()
-        if message is None and deadline is not None and now >= deadline:
+        if message is None and deadline is not None and now >= deadline and self._stop is None:
             limit = self._spec.options["timeout_seconds"]
             message = Stop(RunStatus.FAILED, f"Flow exceeded timeout of {limit:g}s", now=True)
         if message is not None:
@@ -470,93 +494,56 @@ class Engine:
             self._advance(lambda: self._resume_due(now))
 
     def _retry_later(self, attempt: Attempt, outcome: Outcome) -> None:
-        jitter = attempt.node.options.get(
-            "retry_jitter_factor", self._spec.tasks[attempt.node.task].retry_jitter_factor
-        )
+        node = attempt.node
+        jitter = node.options.get("retry_jitter_factor", self._spec.tasks[node.task].retry_jitter_factor)
         delay = with_jitter(outcome.retry_delay_seconds, jitter or 0.0, self._draw)
         message = outcome.error_message or ""
-        self._following[attempt.index] = Attempt(attempt.index, attempt.node, attempt.number + 1, last_error=message)
+        self._following[attempt.index] = Attempt(attempt.index, node, attempt.number + 1, last_error=message)
         heapq.heappush(self._due, (self._clock.monotonic() + delay, attempt.index))
         self._wake = True
         now = self._clock.now_ns()
-        self._changes.append(
-            TaskRetrying(attempt.index, attempt.node, attempt.number, now, delay, message, outcome.trace)
-        )
+        self._changes.append(TaskRetrying(attempt.index, node, attempt.number, now, delay, message, outcome.trace))
 
     def _resume_due(self, now: float) -> None:
         while self._due and self._due[0][0] <= now:
-            self._ready.append(heapq.heappop(self._due)[1])
+            index = heapq.heappop(self._due)[1]
+            if index in self._following:
+                self._make_ready((index,))
 
     # Stopping
 
     def _begin_stop(self, stop: Stop) -> None:
         if self._stop is None:
             self._stop = stop
+        count = len(self._in_flight)
         if not stop.now:
-            text = f"{stop.message}: waiting for {len(self._in_flight)} running tasks, interrupt again to give them up"
+            text = f"{stop.message}: waiting for {count} running tasks, interrupt again to give them up"
             self._observer.run_line("WARNING", text)
             return
-        self._observer.run_line("WARNING", f"{stop.message}: giving up {len(self._in_flight)} running tasks")
-        now = self._clock.now_ns()
+        self._observer.run_line("WARNING", f"{stop.message}: giving up {count} running tasks")
         given_up = list(self._in_flight.values())
         self._in_flight.clear()
         for attempt in given_up:
             self._runner.give_up(attempt)
-            self._cancel(attempt.index, attempt.number, now, f"Given up while it was running: {stop.message}")
-        if self._tear_downs is not None:
-            for index in self._tear_downs:
-                self._end_unstarted(index, TaskRunStatus.CANCELLED, now, "The run was stopped again before it started")
-            for index in (*self._tear_downs, *(attempt.index for attempt in given_up)):
-                self._dag.complete(index, Ending.FAILED)
-            self._tear_downs.clear()
+            if self._occupies_worker(attempt.node):
+                self._free_workers += 1
+            self._free_slot(attempt)
+            message = f"Given up while it was running: {stop.message}"
+            self._finish(attempt.index, TaskRunStatus.CANCELLED, message, attempt=attempt.number)
+        if self._is_swept:
+            self._sweep(tear_downs=True)
 
-    def _cancel(self, index: int, attempt: int, now: int, message: str) -> None:
-        """End a task run that has begun."""
-        self._set_status(index, TaskRunStatus.CANCELLED)
-        started = self._started_ns.pop(index)
-        ended = TaskEnded(
-            index, self._nodes[index], TaskRunStatus.CANCELLED, attempt, started, now, error_message=message
-        )
-        self._changes.append(ended)
-        if index in self._map_of:
-            self._map_of[index].failed += 1
-
-    def _end_the_rest(self) -> None:
-        """Give a final status to every task run that a stop left without one; then what tears down has its turn."""
-        if self._tear_downs is not None:
-            return
-        now = self._clock.now_ns()
+    def _sweep(self, *, tear_downs: bool = False) -> None:
+        """End every task run that a stop left without an end, parents first; those that tear down have their turn."""
+        self._is_swept = True
         for state in list(self._maps.values()):
-            self._end_stopped_map(state, now)
-        skipped, cancelled = self._dag.abandon(self._failed)
-        for indices, status in ((skipped, TaskRunStatus.SKIPPED), (cancelled, TaskRunStatus.CANCELLED)):
-            for index in indices:
+            for index in range(state.first, state.first + state.count):
                 if not self._statuses[index].is_terminal:
-                    self._end_unstarted(index, status, now, _WHY_STOPPED[status])
-        self._ready.clear()
-        self._tear_downs = deque()
-        for index in self._dag.left():
-            if self._is_set_up(self._nodes[index]):
-                self._tear_downs.append(index)
-            elif not self._statuses[index].is_terminal:
-                self._end_unstarted(index, TaskRunStatus.SKIPPED, now, "What it tears down was not set up")
-                self._dag.complete(index, Ending.SKIPPED)
-
-    def _end_stopped_map(self, state: _Map, now: int) -> None:
-        """End what is left of a map: its items are cancelled, itself it failed if one of its items did."""
-        del self._maps[state.index]
-        node = self._nodes[state.index]
-        for index, owner in self._map_of.items():
-            if owner is state and not self._statuses[index].is_terminal:
-                self._end_unstarted(index, TaskRunStatus.CANCELLED, now, _WHY_STOPPED[TaskRunStatus.CANCELLED])
-        has_failed = any(each.startswith(f"{node.id}[") for each in self._workplace.failures)
-        status = TaskRunStatus.FAILED if has_failed else TaskRunStatus.CANCELLED
-        if has_failed:
-            self._failed.append(state.index)
-        self._set_status(state.index, status)
-        started = self._started_ns.pop(state.index)
-        message = "The run was stopped before all its items had ended"
-        self._changes.append(TaskEnded(state.index, node, status, 1, started, now, error_message=message))
+                    self._finish(index, TaskRunStatus.CANCELLED, _WHY[Fate.CANCELLED])
+        for index in self._dag.order:
+            is_spared = self._nodes[index].trigger_rule == TEAR_DOWN and not tear_downs
+            if not is_spared and not self._statuses[index].is_terminal:
+                self._finish(index, TaskRunStatus.CANCELLED, _WHY[Fate.CANCELLED])
 
     # Telling
 
@@ -570,7 +557,7 @@ class Engine:
             self._observer.changed(changes)
 
     def _result(self) -> EngineResult:
-        if self._stop is not None and (self._first_failure or TaskRunStatus.CANCELLED in self._statuses):
+        if self._stop is not None and (self._first_failure or self._is_cut_short):
             failure = self._first_failure if self._stop.message == str(self._first_failure) else None
             return EngineResult(self._stop.status, self._stop.message, failure)
         if self._first_failure is not None:
@@ -578,22 +565,34 @@ class Engine:
         return EngineResult(RunStatus.SUCCEEDED, None, None)
 
 
-_WHY_SKIPPED = {
-    Fate.BLOCKED: "A task run that it depends on did not succeed",
-    Fate.SKIPPED: "A task run that it depends on was skipped",
+#: A longer wait is made of several: the operating system's own limit lies far above, and differs.
+LONGEST_WAIT_SECONDS = 3600.0
+
+_ENDINGS = {
+    TaskRunStatus.SUCCEEDED: Ending.SUCCEEDED,
+    TaskRunStatus.CACHED: Ending.SUCCEEDED,
+    TaskRunStatus.FAILED: Ending.FAILED,
+    TaskRunStatus.TIMED_OUT: Ending.FAILED,
+    TaskRunStatus.SKIPPED: Ending.SKIPPED,
+    TaskRunStatus.CANCELLED: Ending.CANCELLED,
 }
 
-_WHY_STOPPED = {
-    TaskRunStatus.SKIPPED: _WHY_SKIPPED[Fate.BLOCKED],
-    TaskRunStatus.CANCELLED: "The run was stopped before it started",
+_STATUS_OF = {
+    Fate.BLOCKED: TaskRunStatus.SKIPPED,
+    Fate.SKIPPED: TaskRunStatus.SKIPPED,
+    Fate.CANCELLED: TaskRunStatus.CANCELLED,
+}
+
+_WHY = {
+    Fate.BLOCKED: "A task run that it depends on did not succeed",
+    Fate.SKIPPED: "A task run that it depends on was skipped",
+    Fate.CANCELLED: "The run was stopped before it started",
 }
 
 
 def _final_status(outcome: Outcome) -> TaskRunStatus:
     if outcome.error_message is None:
         return TaskRunStatus.SUCCEEDED
-    if outcome.may_retry:  # the run is stopping, so the attempts that were left are not made
-        return TaskRunStatus.CANCELLED
     return TaskRunStatus.TIMED_OUT if outcome.timed_out else TaskRunStatus.FAILED
 
 

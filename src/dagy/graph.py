@@ -14,11 +14,11 @@ A task run is decided when all its parents have ended, by its trigger rule:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 
 from dagy.errors import DependencyCycleError
-from dagy.spec import TEAR_DOWN, FlowSpec, TaskRunSpec
+from dagy.spec import FlowSpec, TaskRunSpec
 
 
 class Ending(Enum):
@@ -27,6 +27,7 @@ class Ending(Enum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"  # itself, or it was skipped because of a failure above it
     SKIPPED = "skipped"  # by a condition, its own or one above it
+    CANCELLED = "cancelled"
 
 
 class Fate(Enum):
@@ -35,6 +36,11 @@ class Fate(Enum):
     READY = "ready"
     SKIPPED = "skipped"  # because of a condition above it
     BLOCKED = "blocked"  # because of a failure above it
+    CANCELLED = "cancelled"  # because of a cancelled one above it
+
+
+#: How a task run that is not to start ends, for those below it.
+_ENDING_OF = {Fate.SKIPPED: Ending.SKIPPED, Fate.BLOCKED: Ending.FAILED, Fate.CANCELLED: Ending.CANCELLED}
 
 
 class DagState:
@@ -55,6 +61,9 @@ class DagState:
         self._waiting_for = [0] * count
         self._failed_parents = [0] * count
         self._skipped_parents = [0] * count
+        self._cancelled_parents = [0] * count
+        self._position = position
+        self._begun = bytearray(count)
         #: (parent, child) pairs in which the child wants to hear of the parent's failure.
         self._tolerated: set[tuple[int, int]] = set()
         self._ended = bytearray(count)
@@ -68,7 +77,8 @@ class DagState:
             for parent in node.tolerates:
                 self._tolerated.add((position[parent], index))
         self._waiting_for = list(self._parents)
-        self._order = self._topological_order(spec.task_runs)
+        #: All task runs, parents before children.
+        self.order = self._topological_order(spec.task_runs)
 
     @property
     def is_finished(self) -> bool:
@@ -83,10 +93,19 @@ class DagState:
         """Whether some task run wants to hear of this one's failure."""
         return bool(self._tolerated) and any((index, child) in self._tolerated for child in self._children[index])
 
+    def begin(self, index: int) -> None:
+        """Note that a task run, and not an item of a map, was started."""
+        if index < len(self._begun):
+            self._begun[index] = 1
+
+    def has_begun(self, task_run_id: str) -> bool:
+        """Whether a task run was ever started."""
+        return bool(self._begun[self._position[task_run_id]])
+
     def complete(self, index: int, ending: Ending) -> list[tuple[int, Fate]]:
         """Record that a task run has ended and return what that decides for others, in a stable order.
 
-        One that is skipped or blocked counts as ended, with all that follows; a `READY` one is to be started.
+        A `READY` one is to be started. All others count as ended, with all that follows from that.
         """
         decided: list[tuple[int, Fate]] = []
         ended = [(index, ending)]
@@ -95,61 +114,41 @@ class DagState:
             self._left -= 1
             for child in self._children[current]:
                 self._waiting_for[child] -= 1
-                if how is not Ending.SUCCEEDED and (current, child) not in self._tolerated:
-                    counts = self._failed_parents if how is Ending.FAILED else self._skipped_parents
-                    counts[child] += 1
+                self._count(current, child, how)
                 if self._waiting_for[child]:
                     continue
                 fate = self._fate(child)
                 decided.append((child, fate))
                 if fate is not Fate.READY:
-                    ended.append((child, Ending.FAILED if fate is Fate.BLOCKED else Ending.SKIPPED))
+                    ended.append((child, _ENDING_OF[fate]))
         return decided
+
+    def _count(self, parent: int, child: int, how: Ending) -> None:
+        if how is Ending.SUCCEEDED:
+            return
+        if how is Ending.CANCELLED:
+            self._cancelled_parents[child] += 1
+        elif (parent, child) not in self._tolerated:
+            counts = self._failed_parents if how is Ending.FAILED else self._skipped_parents
+            counts[child] += 1
 
     def _fate(self, index: int) -> Fate:
         failed, skipped = self._failed_parents[index], self._skipped_parents[index]
+        cancelled = self._cancelled_parents[index]
         rule = self._nodes[index].trigger_rule
         if rule == "all_succeeded":
-            ready = not failed and not skipped
+            ready = not failed and not skipped and not cancelled
         elif rule == "none_failed":
-            ready = not failed
+            ready = not failed and not cancelled
         elif rule == "any_succeeded":
-            ready = failed + skipped < self._parents[index]
+            ready = failed + skipped + cancelled < self._parents[index]
         else:
             ready = True
         if ready:
             return Fate.READY
-        return Fate.BLOCKED if failed else Fate.SKIPPED
-
-    def abandon(self, failed: Iterable[int]) -> tuple[list[int], list[int]]:
-        """End every task run that has not ended, but for those that tear down, because the run stops.
-
-        Args:
-            failed: the task runs that failed or timed out.
-
-        Returns:
-            The descendants of failed ones, which are skipped, and all others, which are cancelled.
-        """
-        below_failure = bytearray(len(self._ended))
-        for index in failed:
-            below_failure[index] = 1
-        skipped: list[int] = []
-        cancelled: list[int] = []
-        for index in self._order:
-            tears_down = self._nodes[index].trigger_rule == TEAR_DOWN
-            if not self._ended[index] and not tears_down:
-                (skipped if below_failure[index] else cancelled).append(index)
-            if below_failure[index]:
-                for child in self._children[index]:
-                    below_failure[child] = 1
-        for index in (*skipped, *cancelled):
-            self._ended[index] = 1
-            self._left -= 1
-        return skipped, cancelled
-
-    def left(self) -> list[int]:
-        """Return the task runs that have not ended, parents first: after `abandon`, those that tear down."""
-        return [index for index in self._order if not self._ended[index]]
+        if failed:
+            return Fate.BLOCKED
+        return Fate.CANCELLED if cancelled else Fate.SKIPPED
 
     def _topological_order(self, nodes: Sequence[TaskRunSpec]) -> list[int]:
         waiting = list(self._waiting_for)

@@ -6,7 +6,53 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NoReturn
 
 
-class TaskOutput:
+class Unknown:
+    """What has no value while the flow is built: what would need it raises a `TypeError` that says what to write."""
+
+    __slots__ = ()
+
+    def _unknown(self, wish: str, instead: str) -> NoReturn:
+        raise TypeError(f"{self!r} has no value while the flow is built, so it can not be {wish}; {instead}")
+
+    def __getitem__(self, key: Any) -> Any:
+        self._unknown("indexed", "take the part inside a task that takes it as an argument")
+
+    def __bool__(self) -> bool:
+        self._unknown("used as a condition", "decide inside a task that takes it as an argument")
+
+    def __iter__(self) -> Iterator[Any]:
+        self._unknown("iterated or unpacked", "do that inside a task that takes it as an argument")
+
+    def __len__(self) -> int:
+        self._unknown("measured", "call len() inside a task that takes it as an argument")
+
+    def __contains__(self, item: object) -> bool:
+        self._unknown("searched", "look inside it in a task that takes it as an argument")
+
+    def __str__(self) -> str:
+        self._unknown("made text of", "format it inside a task that takes it as an argument; repr() names it")
+
+    def __format__(self, _: str) -> str:
+        return str(self)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def _comparison(self, _: object) -> Any:
+        self._unknown("compared", "compare inside a task that takes it as an argument, and test the output of that")
+
+    __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = _comparison
+
+    def _arithmetic(self, *_: object) -> NoReturn:
+        self._unknown("used in an expression", "compute inside a task that takes it as an argument")
+
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _arithmetic
+    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __abs__ = _arithmetic
+    __xor__ = _arithmetic
+    __int__ = __float__ = __index__ = __round__ = _arithmetic
+
+
+class TaskOutput(Unknown):
     """What a task will return, known only when the flow runs.
 
     Passing it (also inside lists, tuples, dicts, dataclasses and pydantic models) to another task makes that task
@@ -15,6 +61,7 @@ class TaskOutput:
     """
 
     __slots__ = ("path", "task_run_id")
+    __hash__ = Unknown.__hash__  # defining __eq__ would take it away
 
     def __init__(self, task_run_id: str, path: tuple[str | int, ...] = ()) -> None:
         self.task_run_id = task_run_id
@@ -28,12 +75,6 @@ class TaskOutput:
     def __repr__(self) -> str:
         return f"<output of {self.task_run_id}{''.join(f'[{key!r}]' for key in self.path)}>"
 
-    def __hash__(self) -> int:
-        return id(self)
-
-    def _unknown(self, wish: str, instead: str) -> NoReturn:
-        raise TypeError(f"{self!r} has no value while the flow is built, so it can not be {wish}; {instead}")
-
     def __bool__(self) -> bool:
         self._unknown("used as a condition", "give it to task.options(when=...), or decide inside a task")
 
@@ -41,18 +82,6 @@ class TaskOutput:
         self._unknown(
             "iterated or unpacked", "pass it whole to a task, or take parts of it with output[0] or output['key']"
         )
-
-    def __len__(self) -> int:
-        self._unknown("measured", "call len() inside a task that takes it as an argument")
-
-    def __contains__(self, item: object) -> bool:
-        self._unknown("searched", "look inside it in a task that takes it as an argument")
-
-    def __str__(self) -> str:
-        self._unknown("made text of", "format it inside a task that takes it as an argument; repr() names it")
-
-    def __format__(self, _: str) -> str:
-        return str(self)
 
     def __eq__(self, other: object) -> Condition:  # type: ignore[override]  # an expression, as in SQLAlchemy
         return Condition("==", (self, other))
@@ -80,14 +109,6 @@ class TaskOutput:
 
     def __invert__(self) -> Condition:
         return Condition("not", (self,))
-
-    def _arithmetic(self, *_: object) -> NoReturn:
-        self._unknown("used in an expression", "compute inside a task that takes it as an argument")
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _arithmetic
-    __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __abs__ = _arithmetic
-    __xor__ = _arithmetic
-    __int__ = __float__ = __index__ = __round__ = _arithmetic
 
 
 class Condition:
@@ -120,7 +141,7 @@ class Condition:
         return f"({self.args[0]!r} {self.op} {self.args[1]!r})"
 
 
-class AllowFailed:
+class AllowFailed(Unknown):
     """An output that a task wants even if the task runs behind it failed; see `dagy.allow_failed`."""
 
     __slots__ = ("output",)
@@ -128,11 +149,17 @@ class AllowFailed:
     def __init__(self, output: TaskOutput) -> None:
         self.output = output
 
+    def __repr__(self) -> str:
+        return f"<allow_failed of {self.output!r}>"
 
-class FirstOf:
+
+class FirstOf(Unknown):
     """The output of whichever of several alternatives is executed."""
 
     __slots__ = ("outputs",)
 
     def __init__(self, outputs: Sequence[Any]) -> None:
         self.outputs = outputs
+
+    def __repr__(self) -> str:
+        return f"<result of choose(): {' or '.join(map(repr, self.outputs)) or None}>"

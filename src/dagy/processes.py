@@ -1,27 +1,57 @@
 """Tasks in processes of their own, which a timeout or a stop really ends.
 
-A process is started by spawning a fresh interpreter, never by forking this one with its threads, and is kept warm for
-the next attempt. It gets the function by its import path and the arguments by pickle, and sends back lines, then the
-value or the exception.
+A process is a fresh interpreter, never a fork of this one with its threads, and is kept warm for the next attempt. It
+gets the function by its import path and the arguments by pickle, and sends back lines, then the value or the
+exception; its side of that is `dagy.task_process`.
 """
 
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import threading
-from multiprocessing.connection import Connection
-from typing import Any
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from multiprocessing import spawn, util
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, TypeAlias
 
-from dagy.attempts import Execution, StillRunning, message_of
+from dagy.attempts import Attempt, Execution, StillRunning
 from dagy.errors import LocalExecutionError
-from dagy.tracebacks import user_traceback
+
+#: The import path of a task, how to load this program's main module if that is needed, and the pickled inputs.
+Request: TypeAlias = "tuple[str, dict[str, Any] | None, bytes]"
+
+#: What a task process is called while it loads the main module of the program that started it.
+NAME_WHILE_LOADING = "dagy-task-loading-main"
+
+#: The working folder is not searched for modules before this program's own search path is there.
+_PROGRAM = """
+import sys
+sys.path = [folder for folder in sys.path if folder]
+from multiprocessing.connection import Connection
+connection = Connection(int(sys.argv[1]))
+sys.path, sys.argv = connection.recv()
+from dagy.task_process import serve
+serve(connection)
+"""
 
 
 class ProcessPool:
-    """Warm processes, one for each attempt in flight; all of them end with the pool."""
+    """Warm processes, one for each attempt in flight; all of them end with the pool.
 
-    def __init__(self) -> None:
+    Args:
+        is_given_up: whether an attempt is not to be executed any more.
+    """
+
+    def __init__(self, is_given_up: Callable[[Attempt], bool]) -> None:
+        self._is_given_up = is_given_up
         self._lock = threading.Lock()
+        self._closed = False
         self._idle: list[_TaskProcess] = []
         self._busy: dict[int, _TaskProcess] = {}
 
@@ -30,35 +60,62 @@ class ProcessPool:
 
         Raises:
             StillRunning: it did not return in time, and its process was killed.
-            ProcessDied: its process ended by itself, or was killed.
+            ProcessDied: its process ended by itself, or was killed, or the attempt was given up before it began.
             Whatever the function raised.
         """
-        index = execution.attempt.index
-        with self._lock:
-            process = self._idle.pop() if self._idle else _TaskProcess()
-            self._busy[index] = process
+        attempt = execution.attempt
+        process = self._take(attempt)
         try:
+            try:
+                return process.call(execution)
+            except ProcessDied:
+                if process.is_fresh or process.has_begun:
+                    raise
+            # An idle process that something else killed says nothing about this task, which it did not begin.
+            process = self._take(attempt, fresh=True)
             return process.call(execution)
         finally:
-            with self._lock:
-                self._busy.pop(index, None)
-                if process.is_alive():
-                    self._idle.append(process)
+            self._give_back(attempt, process)
 
-    def kill(self, index: int) -> None:
-        """End the process of an attempt in flight."""
+    def kill(self, attempt: Attempt) -> None:
+        """End the process of an attempt that has been given up."""
         with self._lock:
-            process = self._busy.get(index)
+            process = self._busy.get(attempt.index)
         if process is not None:
             process.kill()
 
     def close(self) -> None:
-        """End all processes."""
+        """End all processes, and start none any more."""
         with self._lock:
+            self._closed = True
             processes = [*self._idle, *self._busy.values()]
             self._idle = []
         for process in processes:
             process.kill()
+
+    def _take(self, attempt: Attempt, *, fresh: bool = False) -> _TaskProcess:
+        with self._lock:
+            if self._closed or self._is_given_up(attempt):
+                raise ProcessDied("The attempt was given up before its process began")
+            process = None if fresh else self._warm()
+            self._busy[attempt.index] = process = process or _TaskProcess()
+            return process
+
+    def _warm(self) -> _TaskProcess | None:
+        while self._idle:
+            process = self._idle.pop()
+            if process.is_alive():
+                process.is_fresh = False
+                return process
+        return None
+
+    def _give_back(self, attempt: Attempt, process: _TaskProcess) -> None:
+        with self._lock:
+            self._busy.pop(attempt.index, None)
+            if process.has_answered and process.is_alive() and not (self._closed or self._is_given_up(attempt)):
+                self._idle.append(process)
+                return
+        process.kill()
 
 
 class ProcessDied(LocalExecutionError):
@@ -70,84 +127,93 @@ class RemoteError(Exception):
 
 
 class _TaskProcess:
+    """A process and its connection.
+
+    Attributes:
+        is_fresh: it has been given no other task before.
+        has_begun: it has loaded its task and calls it, or has done so.
+        has_answered: nothing more of its last call is to come.
+    """
+
     def __init__(self) -> None:
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs,), daemon=True, name="dagy-task")
-        self._process.start()
-        theirs.close()
+        self.is_fresh = True
+        self.has_begun = False
+        self.has_answered = True
+        if multiprocessing.current_process().name == NAME_WHILE_LOADING:
+            raise LocalExecutionError(
+                'The script starts its run again in the process of a task: put that below `if __name__ == "__main__":`'
+            )
+        self._connection, theirs = multiprocessing.Pipe()
+        descriptor = theirs.fileno()
+        flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]  # what `multiprocessing` itself asks
+        command = [spawn.get_executable(), *flags, "-c", _PROGRAM, str(descriptor)]
+        with theirs, _interrupts_blocked():
+            self._process = subprocess.Popen(  # noqa: S603 - this interpreter
+                command, stdin=subprocess.DEVNULL, pass_fds=[descriptor]
+            )
+        self._connection.send(([folder or os.getcwd() for folder in sys.path], sys.argv))
 
     def is_alive(self) -> bool:
-        return self._process.is_alive()
+        return self._process.poll() is None
 
     def kill(self) -> None:
         self._process.kill()
-        self._process.join()
+        self._process.wait()
 
     def call(self, execution: Execution) -> Any:
-        limit = execution.task.timeout_seconds
-        path = f"{execution.task.fn.__module__}:{execution.task.fn.__qualname__}"
-        expired = threading.Event()
-
-        def expire() -> None:
-            expired.set()
-            self._process.kill()
-
-        timer = threading.Timer(limit, expire) if limit is not None else None
-        if timer is not None:
-            timer.daemon = True
-            timer.start()
+        request = _request(execution)
+        self.has_begun = self.has_answered = False
         try:
-            self._connection.send((path, execution.inputs))
-            kind, *content = self._connection.recv()
-            while kind == "line":
-                execution.capture.sink(*content)
-                kind, *content = self._connection.recv()
+            self._connection.send(request)
+            kind, *content = self._answer(execution)
         except (EOFError, ConnectionError):  # nobody is at the other end any more
-            self._process.join()
-            if expired.is_set():
-                raise StillRunning(abandoned=False) from None
-            raise ProcessDied(f"The process of the task ended with code {self._process.exitcode}") from None
-        finally:
-            if timer is not None:
-                timer.cancel()
+            code = self._process.wait()
+            raise ProcessDied(f"The process of the task ended with code {code}") from None
+        self.has_answered = True
         if kind == "value":
             return content[0]
         error, trace = content
         error.user_traceback = trace
         raise error
 
-
-def _serve(connection: Connection) -> None:
-    """The life of a task process: one call after another, until the other end is gone."""
-    from dagy.log_capture import capture_logging, capture_streams  # noqa: PLC0415 - needed in the child only
-
-    def line(level: str, text: str) -> None:
-        connection.send(("line", level, text))
-
-    with capture_streams(line), capture_logging(line, level=20):
+    def _answer(self, execution: Execution) -> tuple[Any, ...]:
+        """Return the last message of a call; the time limit begins when the task has been loaded."""
+        limit = execution.task.timeout_seconds
+        deadline: float | None = None
         while True:
-            try:
-                path, inputs = connection.recv()
-            except EOFError:
-                return
-            connection.send(_answer(path, inputs))
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0 or not self._connection.poll(left):
+                    self.kill()
+                    raise StillRunning(abandoned=False)
+            message: tuple[Any, ...] = self._connection.recv()
+            if message[0] == "line":
+                execution.capture.sink(*message[1:])
+            elif message[0] == "ready":
+                self.has_begun = True
+                deadline = None if limit is None else time.monotonic() + limit
+            else:
+                return message
 
 
-def _answer(path: str, inputs: dict[str, Any]) -> tuple[Any, ...]:
-    from multiprocessing.reduction import ForkingPickler  # noqa: PLC0415 - needed in the child only
+def _request(execution: Execution) -> Request:
+    fn = execution.task.fn
+    inputs = bytes(ForkingPickler.dumps(execution.inputs))
+    needs_main = fn.__module__ == "__main__" or b"__main__" in inputs
+    return f"{fn.__module__}:{fn.__qualname__}", _main_module() if needs_main else None, inputs
 
-    from dagy.attempts import Call  # noqa: PLC0415 - needed in the child only
-    from dagy.loader import load_task  # noqa: PLC0415 - needed in the child only
 
+def _main_module() -> dict[str, Any]:
+    """Return what `multiprocessing` tells a process about the main module."""
+    told = spawn.get_preparation_data("dagy-task")
+    return {key: value for key, value in told.items() if key.startswith("init_main")}
+
+
+@contextmanager
+def _interrupts_blocked() -> Iterator[None]:
+    """A process that is started meanwhile gets no Ctrl+C before it has decided to ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        answer = ("value", Call(load_task(path))(inputs))
-        ForkingPickler.dumps(answer)
-        return answer
-    except BaseException as exc:  # handed over to the other process
-        trace = user_traceback(exc)
-        try:
-            ForkingPickler.loads(ForkingPickler.dumps(exc))
-        except Exception:  # an exception that does not survive pickling
-            return "error", RemoteError(message_of(exc)), trace
-        return "error", exc, trace
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

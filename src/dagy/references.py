@@ -17,6 +17,7 @@ a `$` key is escaped, and outputs of tasks never pass through here.
 
 from __future__ import annotations
 
+import copy
 import json
 import operator
 import sys
@@ -260,7 +261,7 @@ _DECODERS: dict[str, Callable[[dict[str, Any], Outputs], Any]] = {
     "$set": _decode_set,
     "$dict": lambda encoded, outputs: {hydrate(key, outputs): hydrate(item, outputs) for key, item in encoded["$dict"]},
     "$literal": lambda encoded, _: encoded["$literal"],
-    "$json": lambda encoded, _: encoded["$json"],
+    "$json": lambda encoded, _: copy.deepcopy(encoded["$json"]),  # each attempt gets a value of its own
     "$settled": lambda encoded, outputs: outputs.settle(encoded["$settled"]),
     "$first_of": _decode_first_of,
     "$value": _decode_value,

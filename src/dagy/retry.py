@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from dagy.errors import RetryConfigurationError
+from dagy.settings import LONGEST_SECONDS
 
 #: What `retry_delay_seconds` accepts: one delay, a delay per retry, or a function of the number of retries.
 RetryDelays: TypeAlias = "float | Sequence[float] | Callable[[int], Sequence[float]] | None"
@@ -111,7 +112,10 @@ def retry_delay(rules: Sequence[RetryRule], error: BaseException, attempt: int) 
 
 
 def retry_after_seconds(error: BaseException) -> float | None:
-    """Return how long the other side asked to wait: the exception's `retry_after`, or its response's Retry-After."""
+    """Return how long the other side asked to wait: the exception's `retry_after`, or its response's Retry-After.
+
+    It is at most `LONGEST_SECONDS`, the longest that can be waited.
+    """
     value = getattr(error, "retry_after", None)
     if value is None:
         headers: Any = getattr(getattr(error, "response", None), "headers", None)
@@ -120,7 +124,7 @@ def retry_after_seconds(error: BaseException) -> float | None:
         seconds = float(value)  # type: ignore[arg-type]  # None and dates raise, and mean nothing here
     except (TypeError, ValueError):
         return None
-    return seconds if 0 <= seconds < float("inf") else None
+    return min(seconds, LONGEST_SECONDS) if 0 <= seconds < float("inf") else None
 
 
 def with_jitter(delay_seconds: float, factor: float, random: Callable[[], float]) -> float:
@@ -129,8 +133,8 @@ def with_jitter(delay_seconds: float, factor: float, random: Callable[[], float]
 
 
 def _seconds(value: object, owner: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= LONGEST_SECONDS:
         raise RetryConfigurationError(
-            f"retry_delay_seconds of {owner} must be finite numbers of seconds from 0, got {value!r}"
+            f"retry_delay_seconds of {owner} must be numbers of seconds from 0 to {LONGEST_SECONDS:.0f}, got {value!r}"
         )
     return float(value)

@@ -38,7 +38,10 @@ class Runner(Protocol):
         """Begin an attempt and return at once."""
 
     def give_up(self, attempt: Attempt) -> None:
-        """End an attempt in flight as far as that is possible; its report is ignored."""
+        """End an attempt in flight as far as that is possible; its report is ignored.
+
+        It may come before the attempt's `start`, which then does nothing.
+        """
 
     def close(self) -> None:
         """Start nothing more. Threads in flight are left to themselves; coroutines and processes are ended."""
@@ -124,6 +127,8 @@ class ThreadRunner:
         self._threads = 0
         self._here = threading.local()
         self._closed = False
+        #: Index and number of attempts that are not to begin any more.
+        self._given_up: set[tuple[int, int]] = set()
         self._pool: ProcessPool | None = None
 
     def open(self, reports: Reports) -> None:
@@ -134,6 +139,8 @@ class ThreadRunner:
             self._here.next = attempt
             return
         with self._lock:
+            if self._closed:
+                return
             if self._idle:
                 self._idle -= 1
             else:
@@ -142,17 +149,21 @@ class ThreadRunner:
         self._queue.put(attempt)
 
     def give_up(self, attempt: Attempt) -> None:
-        if self._pool is not None:
-            self._pool.kill(attempt.index)
+        with self._lock:
+            # Before the pool is looked at: a pool that is made later sees it, too.
+            self._given_up.add((attempt.index, attempt.number))
+            pool = self._pool
+        if pool is not None:
+            pool.kill(attempt)
 
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            threads = self._threads
+            threads, pool = self._threads, self._pool
         for _ in range(threads):
             self._queue.put(None)
-        if self._pool is not None:
-            self._pool.close()
+        if pool is not None:
+            pool.close()
 
     def _work(self) -> None:
         here = self._here
@@ -168,6 +179,8 @@ class ThreadRunner:
     def _run(self, here: threading.local) -> None:
         attempt: Attempt = here.next
         here.next = None
+        if self._closed or (self._given_up and self._is_given_up(attempt)):
+            return
         outcome = self._execute(attempt)
         here.reporting = True
         try:
@@ -210,50 +223,71 @@ class ThreadRunner:
         )
 
     def _processes(self) -> ProcessPool:
-        with self._lock:
-            if self._pool is None:
-                from dagy.processes import ProcessPool  # noqa: PLC0415 - loads multiprocessing
+        from dagy.processes import ProcessDied, ProcessPool  # noqa: PLC0415 - loads multiprocessing
 
-                self._pool = ProcessPool()
+        with self._lock:
+            if self._closed:
+                raise ProcessDied("The run ended before the process of the task began")
+            if self._pool is None:
+                self._pool = ProcessPool(self._is_given_up)
             return self._pool
+
+    def _is_given_up(self, attempt: Attempt) -> bool:
+        return (attempt.index, attempt.number) in self._given_up
 
 
 class LoopRunner:
     """Executes async tasks on one event loop in a thread of its own, made when the first one starts.
 
-    A waiting coroutine costs little, so these attempts occupy no worker. A timeout cancels for real.
+    A waiting coroutine costs little, so these attempts occupy no worker. A timeout cancels for real; a coroutine that
+    goes on all the same is abandoned.
     """
 
     def __init__(self, workplace: Workplace) -> None:
         self._workplace = workplace
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        #: By index and number: the next attempt may begin before the end of this one has been tidied up.
+        self._tasks: dict[tuple[int, int], asyncio.Task[None]] = {}
+        self._given_up: set[tuple[int, int]] = set()
 
     def open(self, reports: Reports) -> None:
         self._reports = reports
 
     def start(self, attempt: Attempt) -> None:
-        self._running_loop().call_soon_threadsafe(self._begin, attempt)
+        with self._lock:
+            if not self._closed:
+                self._running_loop().call_soon_threadsafe(self._begin, attempt)
 
     def give_up(self, attempt: Attempt) -> None:
-        loop = self._running_loop()
-        loop.call_soon_threadsafe(lambda: attempt.index in self._tasks and self._tasks[attempt.index].cancel())
+        key = attempt.index, attempt.number
+        with self._lock:
+            self._given_up.add(key)
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(lambda: key in self._tasks and self._tasks[key].cancel())
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             loop, self._loop = self._loop, None
-        if loop is not None:
-            loop.call_soon_threadsafe(loop.stop)
+            thread = self._thread
+            if loop is not None:
+                loop.call_soon_threadsafe(loop.stop)
+        if thread is not None:
+            # The thread is a daemon: without this the end of the program would cut the clean-up of coroutines.
+            thread.join(_CLOSING_SECONDS)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._loop is None:
-                import asyncio  # noqa: PLC0415 - 45 ms that only a flow with async tasks pays
+        """Return the loop, made if there is none yet; the caller holds the lock."""
+        if self._loop is None:
+            import asyncio  # noqa: PLC0415 - 45 ms that only a flow with async tasks pays
 
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._serve, args=(self._loop,), daemon=True, name="dagy-loop").start()
-            return self._loop
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._serve, args=(self._loop,), daemon=True, name="dagy-loop")
+            self._thread.start()
+        return self._loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
         import asyncio  # noqa: PLC0415 - loaded by now
@@ -261,10 +295,11 @@ class LoopRunner:
         asyncio.set_event_loop(loop)
         try:
             loop.run_forever()
-            for task in self._tasks.values():
+            left = asyncio.all_tasks(loop)  # of attempts, given up and abandoned ones, and what they started
+            for task in left:
                 task.cancel()
-            if self._tasks:
-                loop.run_until_complete(asyncio.wait(self._tasks.values(), timeout=1.0))
+            if left:
+                loop.run_until_complete(asyncio.wait(left, timeout=_GRACE_SECONDS))
         finally:
             loop.run_until_complete(loop.shutdown_asyncgens())
             loop.close()
@@ -272,12 +307,17 @@ class LoopRunner:
     def _begin(self, attempt: Attempt) -> None:
         import asyncio  # noqa: PLC0415 - loaded by now
 
+        key = attempt.index, attempt.number
+        if self._closed or key in self._given_up:
+            return
         task = asyncio.get_running_loop().create_task(self._run(attempt))
-        self._tasks[attempt.index] = task
-        task.add_done_callback(lambda _: self._tasks.pop(attempt.index, None))
+        self._tasks[key] = task
+        task.add_done_callback(lambda _: self._tasks.pop(key, None))
 
     async def _run(self, attempt: Attempt) -> None:
-        self._reports.ended(attempt, await self._execute(attempt))
+        outcome = await self._execute(attempt)
+        if not self._closed:
+            self._reports.ended(attempt, outcome)
 
     async def _execute(self, attempt: Attempt) -> Outcome:
         try:
@@ -288,20 +328,58 @@ class LoopRunner:
             return Outcome(error_message=message_of(exc), trace=user_traceback(exc))
 
     async def _called(self, execution: Execution) -> Outcome:
-        import asyncio  # noqa: PLC0415 - loaded by now
-
-        limit = execution.task.timeout_seconds
         try:
-            if limit is None:
+            if execution.task.timeout_seconds is None:
                 value = await execution.call(execution.inputs)
             else:
-                call = asyncio.ensure_future(execution.call(execution.inputs))
-                done, _ = await asyncio.wait({call}, timeout=limit)
-                if not done:
-                    call.cancel()
-                    await asyncio.wait({call}, timeout=1.0)
-                    return execution.timed_out(abandoned=False)
-                value = call.result()
+                value = await self._call_with_timeout(execution, execution.task.timeout_seconds)
+        except StillRunning as exc:
+            return execution.timed_out(abandoned=exc.abandoned)
         except BaseException as exc:  # the boundary to user code
             return execution.raised(exc)
         return execution.returned(value)
+
+    async def _call_with_timeout(self, execution: Execution, timeout_seconds: float) -> Any:
+        """Return what the coroutine returns.
+
+        Raises:
+            StillRunning: it did not in time; `abandoned` if being cancelled did not end it.
+            Whatever the coroutine raised.
+        """
+        import asyncio  # noqa: PLC0415 - loaded by now
+
+        call = asyncio.ensure_future(execution.call(execution.inputs))
+        try:
+            await asyncio.wait({call}, timeout=timeout_seconds)
+            if call.done():
+                return call.result()
+            call.cancel()
+            await asyncio.wait({call}, timeout=_GRACE_SECONDS)
+        except asyncio.CancelledError:  # given up: waiting for a task does not cancel it
+            if not call.done():
+                call.cancel()
+                await asyncio.wait({call}, timeout=_GRACE_SECONDS)
+            raise
+        finally:
+            call.add_done_callback(_forget_error)
+        if call.done():
+            raise StillRunning(abandoned=False)
+        call.add_done_callback(lambda _: self._release(execution.attempt))
+        raise StillRunning(abandoned=True)
+
+    def _release(self, attempt: Attempt) -> None:
+        if not self._closed:
+            self._reports.released(attempt)
+
+
+#: How long a coroutine that was cancelled may take to clean up.
+_GRACE_SECONDS = 1.0
+
+#: How long the end of a run waits for the event loop: the grace, and a little for the loop itself.
+_CLOSING_SECONDS = 2.0
+
+
+def _forget_error(call: asyncio.Future[Any]) -> None:
+    """Keep asyncio from complaining of an error that nobody asked for."""
+    if not call.cancelled():
+        call.exception()

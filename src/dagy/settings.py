@@ -10,6 +10,10 @@ from dagy.hooks import Hook
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+#: The longest timeout or delay, a bit over three years. It is far below `threading.TIMEOUT_MAX`, which waiting for an
+#: attempt must not exceed also when jitter lengthens a delay.
+LONGEST_SECONDS = 1e8
+
 
 def plain_function(fn: Any, word: str) -> Any:
     if hasattr(fn, "__wrapped__") and hasattr(fn, "fn"):
@@ -33,11 +37,19 @@ def checked_name(name: str | None, fn: Any, word: str) -> str:
     chosen = getattr(fn, "__name__", "") if name is None else name
     if not chosen and name is None:
         raise FlowDefinitionError(f"{fn!r} has no name of its own; give the {word} one with @{word}(name=...)")
-    if not isinstance(chosen, str) or not chosen.strip():
-        raise FlowDefinitionError(f"name of a {word} must be a non-empty string, got {chosen!r}")
-    if "\x00" in chosen or "\n" in chosen:
-        raise FlowDefinitionError(f"name of a {word} must be one line of text, got {chosen!r}")
-    return chosen
+    return _one_line(chosen, f"name of a {word}")
+
+
+def checked_label(text: str | None, setting: str, owner: str) -> str | None:
+    return None if text is None else _one_line(text, f"{setting} of {owner}")
+
+
+def _one_line(text: Any, what: str) -> str:
+    if not isinstance(text, str) or not text.strip():
+        raise FlowDefinitionError(f"{what} must be a non-empty string, got {text!r}")
+    if "\x00" in text or "\n" in text:
+        raise FlowDefinitionError(f"{what} must be one line of text, got {text!r}")
+    return text
 
 
 def checked_version(version: str, owner: str) -> str:
@@ -61,8 +73,12 @@ def checked_description(description: str | None, fn: Any) -> str:
 def checked_timeout(timeout_seconds: float | None, owner: str) -> float | None:
     if timeout_seconds is None:
         return None
-    if isinstance(timeout_seconds, bool) or not isinstance(timeout_seconds, (int, float)) or timeout_seconds <= 0:
-        raise FlowDefinitionError(f"timeout_seconds of {owner} must be a number above 0, got {timeout_seconds!r}")
+    is_number = isinstance(timeout_seconds, (int, float)) and not isinstance(timeout_seconds, bool)
+    if not is_number or not 0 < timeout_seconds <= LONGEST_SECONDS:
+        raise FlowDefinitionError(
+            f"timeout_seconds of {owner} must be a number above 0 and up to {LONGEST_SECONDS:.0f}, "
+            f"got {timeout_seconds!r}"
+        )
     return timeout_seconds
 
 

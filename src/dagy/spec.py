@@ -54,7 +54,8 @@ class TaskRunSpec:
     Attributes:
         depends_on: what must have ended before it.
         tolerates: those of them whose failure it wants to hear of, and which therefore does not fail the run.
-        set_up: for one that tears down, what must have succeeded for it to be needed.
+        tears_down: for one that tears down, the task runs of its block.
+        set_up: and those whose output it takes, which must have succeeded for it to be needed.
         kind: `task`; `flow` starts a run of its own; `item` is made at run time, one for each item of a map.
         when: an encoded condition; if it does not hold, the task run is skipped.
         trigger_rule: what must have become of its parents, see `dagy.graph`.
@@ -70,6 +71,7 @@ class TaskRunSpec:
     depends_on: tuple[str, ...] = ()
     tolerates: tuple[str, ...] = ()
     set_up: tuple[str, ...] = ()
+    tears_down: tuple[str, ...] = ()
     kind: str = "task"
     when: Json = None
     trigger_rule: str = "all_succeeded"
@@ -179,7 +181,7 @@ def _task_spec(name: str, entry: Mapping[str, Json]) -> TaskSpec:
 
 def _task_run_spec(entry: Mapping[str, Json]) -> TaskRunSpec:
     known = _known(TaskRunSpec, entry)
-    for name in ("depends_on", "tolerates", "set_up"):
+    for name in ("depends_on", "tolerates", "set_up", "tears_down"):
         known[name] = tuple(known.get(name, ()))
     return TaskRunSpec(**known)
 

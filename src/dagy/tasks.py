@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, cast
 
-from dagy.errors import FlowDefinitionError
+from dagy.errors import FlowDefinitionError, RetryConfigurationError
 from dagy.hooks import Hook
+from dagy.outputs import Unknown
 from dagy.retry import Retries, RetryDelays, jitter_factor, retry_delay, retry_rules
 from dagy.settings import (
     checked_callable,
     checked_description,
     checked_hooks,
+    checked_label,
     checked_limit,
     checked_name,
     checked_timeout,
@@ -95,6 +97,8 @@ class Task(Generic[P, R]):
         self.description = checked_description(description, fn)
         self.executor = executor
         self.retry_rules = retry_rules(retries, retry_delay_seconds, owner=owner)
+        #: As they were given, because one call may set only one of the two.
+        self._retry_settings = (retries, retry_delay_seconds)
         self.retry_jitter_factor = jitter_factor(retry_jitter_factor, owner=owner)
         self.timeout_seconds = checked_timeout(timeout_seconds, owner)
         self.concurrency_limit = checked_limit(concurrency_limit, owner)
@@ -128,7 +132,7 @@ class Task(Generic[P, R]):
         self,
         *,
         when: Any = None,
-        after: Sequence[Any] = (),
+        after: Any = (),
         trigger_rule: str | None = None,
         name: str | None = None,
         map_name: str | None = None,
@@ -139,25 +143,28 @@ class Task(Generic[P, R]):
 
         Args:
             when: an output, or a condition on outputs; if it does not hold, the task run is skipped.
-            after: outputs of task runs that must have ended before, although nothing of theirs is used.
+            after: an output, or a list of them, of task runs that must have ended before, although nothing of theirs
+                is used.
             trigger_rule: what must have become of its parents: `all_succeeded`, `none_failed`, `any_succeeded` or
                 `all_done`.
             name: the name of the task run, instead of the task's.
             map_name: how the items of a map are called, a format string of their arguments such as `"{customer}"`.
             max_concurrency: how many items of the map run at once.
-            settings: `retries`, `timeout_seconds` and the other settings of `@task`, for this call.
+            settings: `retries`, `timeout_seconds` and the other settings of `@task`, for this call. Of `retries` and
+                `retry_delay_seconds`, the one that is not set is the task's.
 
         Raises:
             FlowDefinitionError, RetryConfigurationError: a setting can not work.
         """
+        call = f"call of task {self.name!r}"
         return TaskCall(
             self,
             CallOptions(
                 when=when,
-                after=tuple(after),
+                after=_checked_after(after, call),
                 trigger_rule=_checked_rule(trigger_rule, self.name),
-                name=name,
-                map_name=map_name,
+                name=checked_label(name, "name", f"a {call}"),
+                map_name=checked_label(map_name, "map_name", f"a {call}"),
                 max_concurrency=checked_limit(max_concurrency, f"the map of task {self.name!r}"),
                 settings=_checked_overrides(self, settings),
             ),
@@ -172,8 +179,8 @@ class Task(Generic[P, R]):
         other.__dict__.update(self.__dict__)
         owner = f"task {self.name!r}"
         if "retries" in changes or "retry_delay_seconds" in changes:
-            retries = changes.get("retries", self.retries)
-            other.retry_rules = retry_rules(retries, changes.get("retry_delay_seconds"), owner=owner)
+            other._retry_settings = _changed_retries(self._retry_settings, changes, owner)
+            other.retry_rules = retry_rules(*other._retry_settings, owner=owner)
         if "retry_jitter_factor" in changes:
             other.retry_jitter_factor = jitter_factor(changes["retry_jitter_factor"], owner=owner)
         if "timeout_seconds" in changes:
@@ -269,6 +276,28 @@ def _checked_overrides(task: Task[Any, Any], settings: dict[str, Any]) -> Mappin
     return settings
 
 
+def _changed_retries(
+    settings: tuple[Retries, RetryDelays], changes: Mapping[str, Any], owner: str
+) -> tuple[Retries, RetryDelays]:
+    """Return `retries` and `retry_delay_seconds` of one call; what it does not set is the task's."""
+    retries, delays = settings
+    if isinstance(retries, (list, tuple)) and "retries" not in changes:
+        raise RetryConfigurationError(
+            f"{owner} has rules in retries, which a delay for one call does not change; give this call retries, too, "
+            "and its number and delay replace the rules"
+        )
+    return changes.get("retries", retries), changes.get("retry_delay_seconds", delays)
+
+
+def _checked_after(after: Any, call: str) -> tuple[Any, ...]:
+    # Outside of a flow a task gives plain values, which order nothing.
+    if isinstance(after, Unknown) or building.get() is None:
+        return (after,)
+    if isinstance(after, (str, bytes, Mapping)) or not isinstance(after, Iterable):
+        raise FlowDefinitionError(f"after of a {call} must be a task output or a list of them, got {after!r}")
+    return tuple(after)
+
+
 def _checked_rule(rule: str | None, name: str) -> str | None:
     if rule is not None and rule not in CALL_TRIGGER_RULES:
         raise FlowDefinitionError(
@@ -295,9 +324,15 @@ def _checked_cache(
 
 
 def _expiry(after: float | timedelta | None, owner: str) -> float | None:
-    seconds = after if after is None or isinstance(after, (int, float)) else after.total_seconds()
-    if seconds is not None and seconds <= 0:
-        raise FlowDefinitionError(f"cache_expires_after of {owner} must be above 0, got {after!r}")
+    if after is None:
+        return None
+    # Asked for by its method, so that a flow file need not load datetime.
+    seconds = after.total_seconds() if hasattr(after, "total_seconds") else after
+    is_number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+    if not is_number or not 0 < seconds < float("inf"):
+        raise FlowDefinitionError(
+            f"cache_expires_after of {owner} must be a finite number of seconds above 0 or a timedelta, got {after!r}"
+        )
     return seconds
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from dagy.artifacts import RunOutputs, temporary_folder
 from dagy.attempts import Workplace
 from dagy.building import BuiltFlow, SubmittedFlow, build_flow
-from dagy.engine import Engine, Stop
+from dagy.engine import Engine, Reuse, Stop
 from dagy.errors import FlowFailedError
 from dagy.events import Change, TaskEnded, TaskStarted
 from dagy.flows import Flow
@@ -104,8 +104,11 @@ class MemoryObserver:
     changes: list[Change] = field(default_factory=list)
     task_lines: dict[int, list[str]] = field(default_factory=dict)
     run_lines: list[str] = field(default_factory=list)
+    also: Callable[[Sequence[Change]], None] | None = None
 
     def changed(self, changes: Sequence[Change]) -> None:
+        if self.also is not None:
+            self.also(changes)
         self.changes.extend(changes)
 
     def task_line(self, index: int, level: str, line: str) -> None:
@@ -173,9 +176,19 @@ def execute_in_memory(
     clock: InstantClock | None = None,
     stop: Stop | None = None,
     runner: Callable[[Workplace], Runner] = LocalRunner,
+    reuse: Reuse | None = None,
+    on_engine: Callable[[Engine], None] | None = None,
+    also: Callable[[Sequence[Change]], None] | None = None,
 ) -> MemoryResult:
-    """Do the same for a flow that is built already."""
-    observer = MemoryObserver()
+    """Do the same for a flow that is built already.
+
+    Args:
+        runner: makes what executes the attempts.
+        reuse: outputs of earlier runs.
+        on_engine: is given the engine before it begins, to stop it from a task.
+        also: is told of the changes first; what it raises breaks the run.
+    """
+    observer = MemoryObserver(also=also)
     workplace = Workplace(
         run_id="in-memory",
         tasks=built.tasks,
@@ -190,10 +203,13 @@ def execute_in_memory(
         observer=observer,
         max_workers=max_workers,
         fail_fast=fail_fast,
+        reuse=reuse,
         clock=clock or InstantClock(),
     )
     if stop is not None:
         engine.stop(stop)
+    if on_engine is not None:
+        on_engine(engine)
     result = engine.run()
     ended = [change for change in observer.changes if isinstance(change, TaskEnded)]
     starts = [change for change in observer.changes if isinstance(change, TaskStarted)]

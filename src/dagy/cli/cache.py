@@ -27,12 +27,19 @@ def run(args: argparse.Namespace) -> int:
     record = LocalStore(home, warn=warn).run(args.run_id)
     if record is None:
         raise NotFound(f"Run not found: {args.run_id}")
-    print(explain(home, record, args.task))
+    try:
+        explanation = explain(home, record, args.task)
+    except OSError as exc:
+        raise home.unusable(exc) from exc
+    print(explanation)
     return ExitCode.SUCCESS
 
 
 def _clear(home: Home) -> int:
     LocalStore(home, warn=warn).discard(home.cache)
-    empty_trash(home)
+    try:
+        empty_trash(home)
+    except OSError as exc:
+        raise home.unusable(exc) from exc
     print("Cleared")
     return ExitCode.SUCCESS

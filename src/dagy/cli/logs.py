@@ -25,6 +25,8 @@ def run(args: argparse.Namespace) -> int:
             sys.stdout.writelines(file)
     except FileNotFoundError:
         raise NotFound(f"Log not found: {path}") from None
+    except BrokenPipeError:
+        raise  # the reader of the output left, which `dagy` as a whole knows
     except OSError as exc:
         raise home.unusable(exc) from exc
     return ExitCode.SUCCESS

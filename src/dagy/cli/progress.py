@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from dagy.events import Change, MapExpanded, TaskEnded, TaskRetrying, TaskStarted
@@ -51,6 +51,7 @@ class PlainProgress:
         self._total = 0
         self._ended: Counter[str] = Counter()
         self._begin = time.monotonic()
+        self._unheard = False
 
     def run_created(self, run_id: str, spec: FlowSpec) -> None:
         self._total = len(spec.task_runs)
@@ -80,6 +81,14 @@ class PlainProgress:
             self._say(f"Finished in {time.monotonic() - self._begin:.2f}s: {counts or 'nothing ran'}")
 
     def _say(self, line: str) -> None:
+        if self._unheard:
+            return
+        try:
+            self._print(line)
+        except OSError:  # whoever read it has left, `dagy run ... 2>&1 | head -1`; the run goes on
+            self._unheard = True
+
+    def _print(self, line: str) -> None:
         print(line, file=self._stream, flush=True)
 
 
@@ -126,7 +135,8 @@ class LiveProgress(PlainProgress):
         with self._lock:
             live, self._live = self._live, None
         if live is not None:
-            live.stop()
+            with suppress(OSError):
+                live.stop()
         super().close()
 
     def _is_worth_a_line(self, change: Change) -> bool:
@@ -141,8 +151,19 @@ class LiveProgress(PlainProgress):
         from rich.live import Live  # noqa: PLC0415
 
         console = Console(file=self._stream, no_color=not self._color, highlight=False)
-        live = Live(console=console, refresh_per_second=8, transient=True, get_renderable=self._render)
-        live.start()
+        live = Live(
+            console=console,
+            refresh_per_second=8,
+            transient=True,
+            get_renderable=self._render,
+            # The streams are the program's: what tasks print goes to their logs, and stdout may be a file.
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        try:
+            live.start()
+        except OSError:  # nobody looks any more
+            return
         with self._lock:
             self._live = live
 
@@ -170,10 +191,10 @@ class LiveProgress(PlainProgress):
             lines.append(Text(f"  and {len(running) - _SHOWN_AT_ONCE} more", style="dim"))
         return Group(*lines, summary)
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         live = self._live
         if live is None:
-            super()._say(line)
+            super()._print(line)
         else:
             live.console.print(line, markup=False, highlight=False, soft_wrap=True)
 

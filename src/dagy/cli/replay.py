@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import Any
 
 from dagy.attempts import Call, message_of
 from dagy.building import build_flow
 from dagy.cli.output import warn
-from dagy.errors import ExitCode, NotFound
+from dagy.errors import ExitCode, NotFound, ParameterError
 from dagy.loader import load_flow
 from dagy.local.home import Home
 from dagy.local.reuse import EarlierRun
@@ -28,6 +29,7 @@ def run(args: argparse.Namespace) -> int:
         raise NotFound(
             f"Run {args.run_id} has no task run {args.task}; it has: {', '.join(list(earlier.task_runs)[:10])}"
         )
+    _refuse_map(earlier, args.task)
     before = earlier.task_runs[args.task]
     built = build_flow(load_flow(earlier.record.target), (), earlier.parameters())
     if before.task_name not in built.tasks:
@@ -35,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     call = Call(built.tasks[before.task_name])
     inputs = call.checked(earlier.inputs(args.task))
     try:
-        value = call(inputs)
+        value = _called(call, inputs)
     except Exception as exc:
         print(user_traceback(exc), file=sys.stderr)
         if args.pdb:
@@ -45,6 +47,25 @@ def run(args: argparse.Namespace) -> int:
         return _compare(args.task, message_of(exc), before.error_message)
     print(repr(value))
     return _compare(args.task, None, before.error_message)
+
+
+def _refuse_map(earlier: EarlierRun, task_run_id: str) -> None:
+    node = earlier.nodes.get(task_run_id)
+    if node is None or node.map is None:
+        return
+    items = [each for each in earlier.task_runs if each.startswith(f"{task_run_id}[")]
+    if not items:
+        raise ParameterError(f"{task_run_id} is a map that had no items, so there is nothing to replay")
+    more = f" and {len(items) - 10} more" if len(items) > 10 else ""
+    raise ParameterError(f"{task_run_id} is a map; replay one of its items: {', '.join(items[:10])}{more}")
+
+
+def _called(call: Call, inputs: dict[str, Any]) -> Any:
+    if call.task.isolation != "async":
+        return call(inputs)
+    import asyncio  # noqa: PLC0415 - 45 ms that only an async task pays
+
+    return asyncio.run(call(inputs))
 
 
 def _compare(task_run_id: str, now: str | None, before: str | None) -> int:

@@ -49,13 +49,16 @@ class Database:
     def commit(self) -> None:
         self._connection.execute("COMMIT")
 
+    def rollback(self) -> None:
+        self._connection.execute("ROLLBACK")
+
     def runs(self) -> list[RunRecord]:
         """Return every run without its task runs."""
         return [_run_of(row) for row in self._connection.execute(_SELECT_RUNS).fetchall()]
 
     def run(self, run_id: str) -> RunRecord | None:
         """Return a run with its task runs."""
-        row = self._connection.execute(f"{_SELECT_RUNS} WHERE run_id = ?", [run_id]).fetchone()
+        row = self._connection.execute(f"{_SELECT_RUNS} WHERE run_id = ?", [_text(run_id)]).fetchone()
         if row is None:
             return None
         record = _run_of(row)
@@ -78,7 +81,7 @@ class Database:
         self._connection.execute(_INSERT_RUN, _run_row(record))
         left = iter(task_runs)
         while chunk := list(islice(left, _CHUNK)):
-            columns = json.dumps(_columns(chunk))
+            columns = _json(_columns(chunk))
             self._connection.execute(_INSERT_TASK_RUNS, [record.run_id, columns, _STRUCTURE])
 
 
@@ -149,15 +152,37 @@ FROM task_runs WHERE run_id = ? ORDER BY position
 _SELECT_SURPLUS = "SELECT run_id FROM runs ORDER BY ended_at DESC, run_id DESC OFFSET ?"
 
 
+def _text(text: str) -> str:
+    """Return a text that UTF-8 can hold: half of a surrogate pair, as in odd file names, becomes its escape."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _json(value: Any) -> str:
+    """Return JSON of nothing but text that UTF-8 can hold."""
+    text = json.dumps(value)
+    # Surrogates, in pairs or not, are rare; only where there are some is it worth looking at every text.
+    return json.dumps(_valid(value)) if "\\ud" in text else text
+
+
+def _valid(value: Any) -> Any:
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, dict):
+        return {_valid(key): _valid(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_valid(each) for each in value]
+    return value
+
+
 def _run_row(record: RunRecord) -> list[Any]:
-    return [
+    row = [
         record.run_id,
         record.flow_name,
         record.flow_version,
         record.namespace,
         str(record.status),
-        json.dumps(record.parameters),
-        json.dumps(record.tags),
+        _json(record.parameters),
+        _json(record.tags),
         record.target,
         record.retry_of,
         record.parent,
@@ -167,6 +192,7 @@ def _run_row(record: RunRecord) -> list[Any]:
         _microseconds(record.ended_ns),
         record.error_message,
     ]
+    return [_text(each) if isinstance(each, str) else each for each in row]
 
 
 def _columns(task_runs: Iterable[TaskRunRecord]) -> dict[str, list[Any]]:
@@ -180,7 +206,7 @@ def _columns(task_runs: Iterable[TaskRunRecord]) -> dict[str, list[Any]]:
         columns["attempt"].append(each.attempt)
         columns["started"].append(_microseconds(each.started_ns))
         columns["ended"].append(_microseconds(each.ended_ns))
-        columns["output"].append(None if each.output is None else json.dumps(each.output_reference))
+        columns["output"].append(None if each.output is None else _json(each.output_reference))
         columns["error_message"].append(each.error_message)
         columns["trace"].append(each.trace)
     return columns

@@ -10,13 +10,15 @@ import fcntl
 import json
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+from dagy.errors import IllegalTransition, LocalStoreError
 from dagy.events import Change, MapExpanded, RunEnded, TaskEnded, TaskStarted
 from dagy.local.records import RunRecord, TaskRunRecord
-from dagy.status import RunStatus, TaskRunStatus
+from dagy.status import RunStatus, TaskRunStatus, check_run_transition
 
 NAME = "journal.jsonl"
 SPEC_NAME = "flow_spec.json"
@@ -44,15 +46,16 @@ class Journal:
 
     @classmethod
     def of_dead_owner(cls, folder: Path) -> Journal | None:
-        """Return the journal if its owner is gone, else None."""
+        """Return the journal, without a last line that its owner wrote in part, if that owner is gone, else None."""
         path = folder / NAME
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND)
         except FileNotFoundError:
             return None
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists():
+                _cut_part_of_line(descriptor)
                 return cls(path, descriptor)
         except BlockingIOError:
             pass
@@ -63,12 +66,17 @@ class Journal:
         """Add whole lines in one write.
 
         Raises:
-            OSError: they could not be written, or only in part; the reader ignores a part of a line.
+            OSError: they could not be written; the journal is as it was before.
         """
         data = text.encode("utf-8", "surrogatepass")
-        written = os.write(self._descriptor, data)
-        while written < len(data):
-            written += os.write(self._descriptor, data[written:])
+        written = 0
+        try:
+            while written < len(data):
+                written += os.write(self._descriptor, data[written:] if written else data)
+        except BaseException:
+            if written:  # or what is appended next would continue a part of a line
+                os.ftruncate(self._descriptor, os.fstat(self._descriptor).st_size - written)
+            raise
 
     def remove(self) -> None:
         """Delete the file: what it says is stored elsewhere."""
@@ -92,6 +100,23 @@ def _close_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_close_in_child)
+
+
+def _cut_part_of_line(descriptor: int) -> None:
+    """Cut off what follows the last line break: what is appended to it could not be read."""
+    size = end = os.fstat(descriptor).st_size
+    while end > 0:
+        begin = max(0, end - _BLOCK_BYTES)
+        found = os.pread(descriptor, end - begin, begin).rfind(b"\n")
+        if found >= 0:
+            end = begin + found + 1
+            break
+        end = begin
+    if end < size:
+        os.ftruncate(descriptor, end)
+
+
+_BLOCK_BYTES = 65_536
 
 
 def _created_line(record: RunRecord) -> str:
@@ -192,34 +217,49 @@ def _line(**facts: Any) -> str:
 
 
 def read_run(folder: Path) -> RunRecord | None:
-    """Return what the journal in a run's folder says of the run alone, or None when there is no journal."""
+    """Return what the journal in a run's folder says of the run alone, or None when there is no journal.
+
+    Raises:
+        LocalStoreError: the journal is broken.
+    """
     record: RunRecord | None = None
-    for facts in _facts(folder / NAME, "run_"):
-        if facts["event"] == "run_created":
-            record = _created(facts)
-        elif record is not None:
-            _apply_to_run(record, facts)
+    with _readable(folder):
+        for facts in _facts(folder / NAME, "run_"):
+            if facts["event"] == "run_created":
+                record = _created(facts)
+            elif record is not None:
+                _apply_to_run(record, facts)
     return record
 
 
 def ended_task_runs(folder: Path) -> Iterator[TaskRunRecord]:
-    """Yield the task runs that have ended, in that order, one by one: a run may have a hundred thousand."""
-    return (_ended(facts) for facts in _facts(folder / NAME, "task_ended"))
+    """Yield the task runs that have ended, in that order, one by one: a run may have a hundred thousand.
+
+    Raises:
+        LocalStoreError: the journal is broken.
+    """
+    with _readable(folder):
+        for facts in _facts(folder / NAME, "task_ended"):
+            yield _ended(facts)
 
 
 def read(folder: Path) -> RunRecord | None:
     """Return what the journal in a run's folder says, with task runs that have not started from its spec.
 
     None means that there is no journal.
+
+    Raises:
+        LocalStoreError: the journal is broken.
     """
     record: RunRecord | None = None
     task_runs: dict[int, TaskRunRecord] = {}
-    for facts in _facts(folder / NAME):
-        if facts["event"] == "run_created":
-            record = _created(facts)
-        elif record is not None:
-            _apply_to_run(record, facts)
-            _apply_to_task_runs(task_runs, facts)
+    with _readable(folder):
+        for facts in _facts(folder / NAME):
+            if facts["event"] == "run_created":
+                record = _created(facts)
+            elif record is not None:
+                _apply_to_run(record, facts)
+                _apply_to_task_runs(task_runs, facts)
     if record is None:
         return None
     if not record.status.is_terminal:
@@ -228,6 +268,18 @@ def read(folder: Path) -> RunRecord | None:
             known.task_run_id, known.task_name = task_run_id, task_name
     record.task_runs = [task_runs[position] for position in sorted(task_runs)]
     return record
+
+
+@contextmanager
+def _readable(folder: Path) -> Iterator[None]:
+    """Say which journal it is whose lines make no sense."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IllegalTransition) as exc:
+        raise LocalStoreError(
+            f"The journal {folder / NAME} can not be read ({type(exc).__name__}: {exc}); move its folder away to go on "
+            "without that run"
+        ) from exc
 
 
 def _facts(path: Path, event: str = "") -> Iterator[dict[str, Any]]:
@@ -262,10 +314,16 @@ def _created(facts: dict[str, Any]) -> RunRecord:
 
 def _apply_to_run(record: RunRecord, facts: dict[str, Any]) -> None:
     if facts["event"] == "run_started":
-        record.status, record.started_ns = RunStatus.RUNNING, facts["at"]
+        _become(record, RunStatus.RUNNING)
+        record.started_ns = facts["at"]
     elif facts["event"] == "run_ended":
-        record.status, record.ended_ns = RunStatus(facts["status"]), facts["at"]
-        record.error_message = facts["error"]
+        _become(record, RunStatus(facts["status"]))
+        record.ended_ns, record.error_message = facts["at"], facts["error"]
+
+
+def _become(record: RunRecord, status: RunStatus) -> None:
+    check_run_transition(record.status, status)
+    record.status = status
 
 
 def _apply_to_task_runs(task_runs: dict[int, TaskRunRecord], facts: dict[str, Any]) -> None:

@@ -10,8 +10,10 @@ import json
 import os
 import queue
 import threading
+from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from dagy.clock import iso
 from dagy.events import Change, MapExpanded, TaskEnded, TaskRetrying, TaskStarted
@@ -31,17 +33,31 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND
 _REPLACE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
 
 
+#: How many logs of task runs under way stay open at once; a process may often have 256 files.
+OPEN_LOGS = 64
+
+#: So many lines of the run are written even while task runs wait to be.
+_MANY_LINES = 1_000
+
+#: In the writer's queue: there are lines of the run, and maybe nothing else that would make it write them.
+_LINES = object()
+
+
 class Mirror:
     """Writes the files of one run under way."""
 
     def __init__(self, home: Home, run_id: str, spec: FlowSpec) -> None:
         self._files = _RunFiles(home, run_id)
         self._ids = [node.id for node in spec.task_runs]
-        self._queue: queue.SimpleQueue[TaskRunRecord | None] = queue.SimpleQueue()
-        self._run_lines: list[str] = []
+        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._run_lines: deque[str] = deque()
+        self._lines_told = False
         self._lock = threading.Lock()
-        #: Logs that were opened before the end of their task run, because it printed or is tried again.
+        #: Task runs whose log was begun before their end, because they printed or are tried again.
+        self._begun: set[int] = set()
+        #: Of those logs the ones that are open, the least recently used first.
         self._open_logs: dict[int, int] = {}
+        self._closed = False
         self._started_ns: dict[int, int] = {}
         self._error: OSError | None = None
         self._files.make_folders()
@@ -61,7 +77,8 @@ class Mirror:
             if isinstance(change, TaskEnded):
                 record = record_of(change)
                 if record.started_ns is not None or record.status is TaskRunStatus.CACHED:
-                    self.run_line(_level(record), f"{record.task_run_id} {_ending(record)}", change.at_ns)
+                    line = f"{record.task_run_id} {_ending(record)}"
+                    self._run_lines.append(_log_line(change.at_ns, _level(record), line))
                 self._queue.put(record)
             elif isinstance(change, TaskStarted):
                 self._attempt_started(change)
@@ -77,7 +94,7 @@ class Mirror:
         """
         with self._lock:
             if index in self._started_ns:
-                os.write(self._log_of(index), _encoded(_log_line(at_ns, level, line)))
+                _write_whole(self._log_of(index), _encoded(_log_line(at_ns, level, line)))
                 return
         self.run_line(level, f"{self._ids[index]}: {line}", at_ns)
 
@@ -86,8 +103,14 @@ class Mirror:
         return self._ids[index]
 
     def run_line(self, level: str, line: str, at_ns: int) -> None:
-        """Add a line to the run's log."""
+        """Add a line to the run's log; it is in the file soon."""
+        if self._closed:
+            return  # an attempt that was given up may still log, but nobody would write it
         self._run_lines.append(_log_line(at_ns, level, line))
+        # NOTE: read after the line was added; whoever takes the lines resets it before. So none is forgotten.
+        if not self._lines_told:
+            self._lines_told = True
+            self._queue.put(_LINES)
 
     def drain(self) -> None:
         """Write what is left, together with the writer.
@@ -106,10 +129,13 @@ class Mirror:
         """Close what is open; after a `drain` that succeeded everything is written."""
         self._queue.put(None)
         self._writer.join()
+        with self._lock:
+            self._closed = True
+            self._started_ns.clear()
+            for descriptor in self._open_logs.values():
+                os.close(descriptor)
+            self._open_logs.clear()
         os.close(self._run_log)
-        for descriptor in self._open_logs.values():
-            os.close(descriptor)
-        self._open_logs = {}
 
     def _attempt_started(self, change: TaskStarted) -> None:
         if change.attempt == 1:
@@ -129,21 +155,36 @@ class Mirror:
         self.task_line(change.index, "WARNING", text, change.at_ns)
 
     def _log_of(self, index: int) -> int:
-        descriptor = self._open_logs.get(index)
+        """Return the open log of a task run under way; the caller holds the lock."""
+        descriptor = self._open_logs.pop(index, None)
         if descriptor is None:
-            path = self._files.task_folder(self._ids[index])
-            os.makedirs(path, exist_ok=True)
-            descriptor = self._open_logs[index] = os.open(f"{path}/{TASK_LOG}", _APPEND, 0o644)
-            os.write(descriptor, _encoded(_log_line(self._started_ns[index], "INFO", "attempt 1 started")))
+            if len(self._open_logs) >= OPEN_LOGS:
+                os.close(self._open_logs.pop(next(iter(self._open_logs))))
+            descriptor = self._open_log(index)
+        self._open_logs[index] = descriptor
+        return descriptor
+
+    def _open_log(self, index: int) -> int:
+        path = self._files.task_folder(self._ids[index])
+        if index in self._begun:
+            return os.open(f"{path}/{TASK_LOG}", _APPEND, 0o644)
+        os.makedirs(path, exist_ok=True)
+        descriptor = os.open(f"{path}/{TASK_LOG}", _APPEND, 0o644)
+        self._begun.add(index)
+        _write_whole(descriptor, _encoded(_log_line(self._started_ns[index], "INFO", "attempt 1 started")))
         return descriptor
 
     def _write_all(self) -> None:
         # Needed when the run ends; loaded here it costs nothing while tasks wait for something else.
         duckdb_module()
         while (record := self._queue.get()) is not None:
-            self._write(record)
-            if self._queue.empty():
-                self._flush_run_lines()
+            if record is not _LINES:
+                self._write(record)
+            if self._queue.empty() or len(self._run_lines) > _MANY_LINES:
+                try:
+                    self._flush_run_lines()
+                except OSError as exc:  # told by the next `changed` or by `drain`
+                    self._error = self._error or exc
 
     def _write_until_empty(self) -> None:
         while True:
@@ -151,14 +192,18 @@ class Mirror:
                 record = self._queue.get_nowait()
             except queue.Empty:
                 return
-            if record is not None:
+            if record is not None and record is not _LINES:
                 self._write(record)
 
     def _write(self, record: TaskRunRecord) -> None:
-        with self._lock:
-            self._started_ns.pop(record.position, None)
-            log = self._open_logs.pop(record.position, None)
+        log: int | None = None
         try:
+            with self._lock:
+                self._started_ns.pop(record.position, None)
+                if record.position in self._begun:
+                    log = self._open_logs.pop(record.position, None)
+                    log = self._open_log(record.position) if log is None else log
+                    self._begun.discard(record.position)
             self._files.write_task_run(record, log)
         except OSError as exc:  # told by the next `changed` or by `drain`
             self._error = self._error or exc
@@ -167,9 +212,10 @@ class Mirror:
                 os.close(log)
 
     def _flush_run_lines(self) -> None:
-        lines, self._run_lines = self._run_lines, []
+        self._lines_told = False
+        lines = [self._run_lines.popleft() for _ in range(len(self._run_lines))]
         if lines:
-            os.write(self._run_log, _encoded("".join(lines)))
+            _write_whole(self._run_log, _encoded("".join(lines)))
 
 
 class _RunFiles:
@@ -201,8 +247,12 @@ class _RunFiles:
             _write(f"{folder}/{TASK_LOG}", _start_text(record) + _end_text(record), _APPEND)
         else:
             os.write(log, _encoded(_end_text(record)))
-        # Last, because `write_missing` takes it as the sign that all is there.
-        _write(f"{folder}/{METADATA}", json.dumps(record.to_dict()) + "\n", _REPLACE)
+        self.write_metadata(record)
+
+    def write_metadata(self, record: TaskRunRecord) -> None:
+        """Write what `write_missing` takes as the sign that all else is there, so it comes last."""
+        path = f"{self.task_folder(record.task_run_id)}/{METADATA}"
+        _write(path, json.dumps(record.to_dict()) + "\n", _REPLACE)
 
 
 def write_missing(home: Home, run_id: str, task_runs: Iterable[TaskRunRecord]) -> None:
@@ -212,21 +262,36 @@ def write_missing(home: Home, run_id: str, task_runs: Iterable[TaskRunRecord]) -
     for each in task_runs:
         folder = files.task_folder(each.task_run_id)
         if os.path.exists(f"{folder}/{METADATA}"):
+            if not _is_whole(f"{folder}/{METADATA}"):
+                files.write_metadata(each)
             continue
         log = os.open(f"{folder}/{TASK_LOG}", _APPEND) if os.path.exists(f"{folder}/{TASK_LOG}") else None
-        files.write_task_run(each, log)
-        if log is not None:
-            os.close(log)
+        try:
+            files.write_task_run(each, log)
+        finally:
+            if log is not None:
+                os.close(log)
 
 
 def write_run_end(home: Home, record: RunRecord) -> None:
     """Write the last line of `run.log` and the run's `metadata.json`, once all else is there."""
     files = _RunFiles(home, record.run_id)
-    if os.path.exists(files.metadata):
+    begun = os.path.exists(files.metadata)
+    if begun and _is_whole(files.metadata):
         return
-    document = record.to_dict(with_task_runs=False)
-    _write(files.run_log, _log_line(record.ended_ns or 0, "INFO", _run_ending(record)), _APPEND)
-    _write(files.metadata, json.dumps(document) + "\n", _REPLACE)
+    if not begun:
+        _write(files.run_log, _log_line(record.ended_ns or 0, "INFO", _run_ending(record)), _APPEND)
+    _write(files.metadata, json.dumps(record.to_dict(with_task_runs=False)) + "\n", _REPLACE)
+
+
+def _is_whole(path: str) -> bool:
+    """Whether the process was not killed between opening a JSON file and the end of its text."""
+    try:
+        with open(path, "rb") as file:
+            json.load(file)
+    except ValueError:
+        return False
+    return True
 
 
 def record_of(ended: TaskEnded) -> TaskRunRecord:

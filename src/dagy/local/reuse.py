@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from dagy.artifacts import Output, RunOutputs
-from dagy.attempts import Workplace, expand, item_of, resolved_inputs
+from dagy.attempts import Workplace, expand, resolved_inputs
 from dagy.clock import Clock, iso
 from dagy.errors import CacheKeyError, NotFound, ParameterError
 from dagy.fingerprints import Fingerprint, fingerprint, short_hash
@@ -111,7 +113,7 @@ class EarlierRun:
             raise NotFound(f"Run {self.record.run_id} has no task run {task_run_id}")
         items = expand(node, self).items
         assert items is not None, "the map had this item, so it could be expanded"
-        return item_of(node, int(number.rstrip("]")), items[int(number.rstrip("]"))])
+        return items[int(number.rstrip("]"))]
 
     def output(self, task_run_id: str) -> Output | None:
         """Return the output of a task run that succeeded."""
@@ -125,7 +127,10 @@ class EarlierRun:
         if task_run_id in self.item_counts:
             return _content_of_items(task_run_id, self.item_counts[task_run_id], self.content_of)
         output = self.output(task_run_id)
-        return "" if output is None else output.sha256
+        if output is not None:
+            return output.sha256
+        known = self.task_runs.get(task_run_id)
+        return "" if known is None else _content_of_failure(known.error_message)
 
     def fingerprint(self, node: TaskRunSpec) -> Fingerprint:
         """Return the fingerprint of one of its own task runs."""
@@ -140,6 +145,8 @@ class Resume:
         self._spec = spec
         self._nodes = {node.id: node for node in spec.task_runs}
         self._say = say
+        #: What changed, in words, by task run: the items of a map share what is known of it.
+        self._changes: dict[str, str | None] = {}
 
     def find(self, node: TaskRunSpec, workplace: Workplace) -> Output | None:
         """As `dagy.engine.Reuse`."""
@@ -152,7 +159,7 @@ class Resume:
         self._say(f"{node.id} is taken from run {self._earlier.record.run_id}")
         return _adopted(output, node.id, workplace, self._earlier.home, self._earlier.record.run_id)
 
-    def keep(self, node: TaskRunSpec, output: Output, workplace: Workplace) -> None:
+    def keep(self, node: TaskRunSpec, output: Output) -> None:
         """Nothing is kept: this run's own record is what a later resume reads."""
 
     def _why_not(self, node: TaskRunSpec, output: Output | None, workplace: Workplace) -> str | None:
@@ -165,10 +172,15 @@ class Resume:
             return "its output is gone"
         # An item of a map is as it was if the whole map is: what it goes over, and the code.
         whole = self._nodes.get(node.id) or self._nodes[node.id.rpartition("[")[0]]
-        before = self._earlier.nodes.get(whole.id)
+        if whole.id not in self._changes:
+            self._changes[whole.id] = self._changes_of(whole, workplace)
+        return self._changes[whole.id]
+
+    def _changes_of(self, node: TaskRunSpec, workplace: Workplace) -> str | None:
+        before = self._earlier.nodes.get(node.id)
         if before is None:
             return "the earlier run did not have it"
-        now = fingerprint(whole, self._spec.tasks[node.task].code_hash, _contents(workplace))
+        now = fingerprint(node, self._spec.tasks[node.task].code_hash, _contents(workplace))
         differences = self._earlier.fingerprint(before).differences(now)
         return f"{' and '.join(differences)} changed" if differences else None
 
@@ -185,12 +197,15 @@ class Cache:
         self._tasks = tasks
         self._clock = clock
         self._pins = pins
+        #: The keys by which task runs were looked for: their inputs may be changed by the task.
+        self._keys: dict[str, str] = {}
 
     def find(self, node: TaskRunSpec, workplace: Workplace) -> Output | None:
         """As `dagy.engine.Reuse`."""
         if self._spec.tasks[node.task].cache is None:
             return None
         key, made_of = self._key(node, workplace)
+        self._keys[node.id] = key
         entry = _read(self._entry(key))
         expires = self._spec.tasks[node.task].cache_expires_seconds
         if entry is not None and expires is not None and self._clock.now_ns() > entry["made_ns"] + expires * 1e9:
@@ -204,23 +219,23 @@ class Cache:
         run_id, _, _ = entry["origin"].partition("/")
         return _adopted(_output(entry["output"]), node.id, workplace, self._home, run_id, origin=entry["origin"])
 
-    def keep(self, node: TaskRunSpec, output: Output, workplace: Workplace) -> None:
+    def keep(self, node: TaskRunSpec, output: Output) -> None:
         """As `dagy.engine.Reuse`."""
         if self._spec.tasks[node.task].cache is None:
             return
-        key, _ = self._key(node, workplace)
+        key = self._keys.pop(node.id)
         path = self._entry(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = output
         if output.inline is None:
-            kept = replace(output, key=f"cache/{key}.data")
+            kept = replace(output, key=f"cache/{key}/{output.sha256}/{output.key.rpartition('/')[2]}")
             _link(self._home.path / output.key, self._home.path / kept.key)
         entry = {
             "output": asdict(kept),
             "origin": f"{self._run_id}/{node.id}",
             "made_ns": self._clock.now_ns(),
         }
-        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary = path.with_suffix(f".{random.getrandbits(64):016x}")
         temporary.write_text(json.dumps(entry))
         temporary.replace(path)
 
@@ -276,10 +291,10 @@ class FirstOf:
                 return output
         return None
 
-    def keep(self, node: TaskRunSpec, output: Output, workplace: Workplace) -> None:
+    def keep(self, node: TaskRunSpec, output: Output) -> None:
         """As `dagy.engine.Reuse`."""
         for each in self._several:
-            each.keep(node, output, workplace)
+            each.keep(node, output)
 
 
 def explain(home: Home, record: RunRecord, task_run_id: str) -> str:
@@ -295,7 +310,8 @@ def explain(home: Home, record: RunRecord, task_run_id: str) -> str:
     at = [number for number, each in enumerate(lookups) if (each["run_id"], each["task_run_id"]) == own]
     if not at:
         raise NotFound(f"Task run {task_run_id} of run {run_id} did not look into the cache")
-    this, earlier = lookups[at[-1]], lookups[: at[-1]]
+    this = lookups[at[-1]]
+    earlier = [each for each in lookups[: at[-1]] if (each["run_id"], each["task_run_id"]) != own]
     if this["origin"] is not None:
         return f"{task_run_id} was taken from the cache: {this['origin']} made it, key {this['key']}"
     if not earlier:
@@ -334,8 +350,9 @@ def _link(source: Path, target: Path) -> None:
         for each in source.rglob("*"):
             if each.is_file():
                 _link(each, target / each.relative_to(source))
-    elif not target.exists():
-        os.link(source, target)
+    else:
+        with suppress(FileExistsError):
+            os.link(source, target)
 
 
 def _contents(workplace: Workplace) -> Callable[[str], str]:
@@ -343,9 +360,13 @@ def _contents(workplace: Workplace) -> Callable[[str], str]:
         if task_run_id in workplace.item_counts:
             return _content_of_items(task_run_id, workplace.item_counts[task_run_id], content_of)
         output = workplace.results.get(task_run_id)
-        return "" if output is None else output.sha256
+        return _content_of_failure(workplace.failures.get(task_run_id)) if output is None else output.sha256
 
     return content_of
+
+
+def _content_of_failure(message: str | None) -> str:
+    return "" if message is None else short_hash(message)
 
 
 def _content_of_items(task_run_id: str, count: int, content_of: Callable[[str], str]) -> str:

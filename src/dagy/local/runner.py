@@ -164,6 +164,9 @@ class _LocalRun:
         self._home = home
         self._clock = clock
         self._listener = listener
+        # Before the run is accepted, because a broken lock file would be an error.
+        is_cached = any(task.cache is not None for task in built.spec.tasks.values())
+        pins = _pins(built.flow) if is_cached else ""
         now = clock.now_ns()
         self._record = RunRecord(
             run_id=new_run_id(built.spec.name, now),
@@ -188,19 +191,12 @@ class _LocalRun:
             submit=self._submit,
         )
         self._max_workers = 1
-        self._reuse = self._known_outputs(earlier)
-
-    def _known_outputs(self, earlier: EarlierRun | None) -> Reuse | None:
-        spec = self._built.spec
         several: list[Resume | Cache] = []
         if earlier is not None:
-            several.append(Resume(earlier, spec, say=lambda sentence: self.run_line("INFO", sentence)))
-        if any(task.cache is not None for task in spec.tasks.values()):
-            pins = _pins(self._built.flow)
-            several.append(
-                Cache(self._home, self._record.run_id, spec, self._built.tasks, clock=self._clock, pins=pins)
-            )
-        return FirstOf(*several) if several else None
+            several.append(Resume(earlier, built.spec, say=lambda sentence: self.run_line("INFO", sentence)))
+        if is_cached:
+            several.append(Cache(home, self._record.run_id, built.spec, built.tasks, clock=clock, pins=pins))
+        self._reuse: Reuse | None = FirstOf(*several) if several else None
 
     def _accept(self) -> Journal:
         """Make the run's folder with its spec and journal; from here on a kill leaves a run that is known."""
@@ -240,17 +236,17 @@ class _LocalRun:
                 if print_capture:
                     stack.enter_context(capture_streams(self.run_line))
                 stack.enter_context(capture_logging(self.run_line, level=log_level))
-                stack.enter_context(_stopped_by_signals(engine))
                 self._begin()
-                result = engine.run()
-                self._fire_end(result)
+                with _stopped_by_signals(engine):
+                    result = engine.run()
+                interrupted = self._fire_end(result)
             self._end(result)
         finally:
             # After a failure to record, the lock that goes with the journal tells others that nobody works on the run.
             self._journal.close()
             self._mirror.close()
-        if result.status is RunStatus.CANCELLED:
-            raise KeyboardInterrupt(f"Run {self._record.run_id} was cancelled")
+        if result.status is RunStatus.CANCELLED or interrupted:
+            raise KeyboardInterrupt(f"Run {self._record.run_id} ended {result.status}")
         failure: TaskFailedError | FlowFailedError | None = None
         if result.status is RunStatus.FAILED:
             failure = result.failure or FlowFailedError(result.error_message or "", run_id=self._record.run_id)
@@ -274,18 +270,25 @@ class _LocalRun:
     def changed(self, changes: Sequence[Change]) -> None:
         self._journal.append("".join([change_line(change) for change in changes]))
         self._mirror.changed(changes)
-        if self._listener is not None:
-            self._listener.changed(changes)
+        self._listen(lambda listener: listener.changed(changes))
 
     def task_line(self, index: int, level: str, line: str) -> None:
         self._mirror.task_line(index, level, line, self._clock.now_ns())
-        if self._listener is not None:
-            self._listener.line(self._mirror.id_of(index), level, line)
+        self._listen(lambda listener: listener.line(self._mirror.id_of(index), level, line))
 
     def run_line(self, level: str, line: str) -> None:
         self._mirror.run_line(level, line, self._clock.now_ns())
-        if self._listener is not None:
-            self._listener.line(None, level, line)
+        self._listen(lambda listener: listener.line(None, level, line))
+
+    def _listen(self, tell: Callable[[Listener], None]) -> None:
+        """Tell the listener, as long as it listens: who watches a run must not end it."""
+        if self._listener is None:
+            return
+        try:
+            tell(self._listener)
+        except Exception as exc:
+            self._listener = None
+            self._mirror.run_line("ERROR", f"the listener raised and is told nothing more: {exc}", self._clock.now_ns())
 
     # Begin and end
 
@@ -294,15 +297,19 @@ class _LocalRun:
         self._record.status = RunStatus.RUNNING
         self._journal.append(run_started_line(now))
         self._mirror.run_line("INFO", f"Run {self._record.run_id} started", now)
-        if self._listener is not None:
-            self._listener.run_created(self._record.run_id, self._built.spec)
+        self._listen(lambda listener: listener.run_created(self._record.run_id, self._built.spec))
         self._fire(self._built.flow.on_running, running())
 
-    def _fire_end(self, result: EngineResult) -> None:
-        if result.status is RunStatus.SUCCEEDED:
-            self._fire(self._built.flow.on_completion, completed())
-        elif result.status is RunStatus.FAILED:
-            self._fire(self._built.flow.on_failure, failed(result.error_message))
+    def _fire_end(self, result: EngineResult) -> bool:
+        """Fire the hooks of the end; the run has its result by then, so an interruption ends only the hooks."""
+        try:
+            if result.status is RunStatus.SUCCEEDED:
+                self._fire(self._built.flow.on_completion, completed())
+            elif result.status is RunStatus.FAILED:
+                self._fire(self._built.flow.on_failure, failed(result.error_message))
+        except KeyboardInterrupt:
+            return True
+        return False
 
     def _fire(self, hooks: tuple[Any, ...], state: Any) -> None:
         if hooks:
@@ -322,8 +329,7 @@ class _LocalRun:
         empty_trash(self._home)
 
     def _warn(self, sentence: str) -> None:
-        if self._listener is not None:
-            self._listener.line(None, "WARNING", sentence)
+        self._listen(lambda listener: listener.line(None, "WARNING", sentence))
 
     def _output(self) -> Any:
         return hydrate(self._built.spec.outputs, self._workplace)
@@ -361,7 +367,7 @@ def _stopped_by_signals(engine: Engine) -> Iterator[None]:
     os.set_blocking(writing, False)
     before = {number: signal.signal(number, lambda *_: None) for number in own}
     wakeup_before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-    reader = threading.Thread(target=_pass_on, args=(reading, engine), daemon=True, name="dagy-signals")
+    reader = threading.Thread(target=_pass_on, args=(reading, engine, frozenset(own)), daemon=True, name="dagy-signals")
     reader.start()
     try:
         yield
@@ -374,11 +380,11 @@ def _stopped_by_signals(engine: Engine) -> Iterator[None]:
         os.close(reading)
 
 
-def _pass_on(reading: int, engine: Engine) -> None:
+def _pass_on(reading: int, engine: Engine, own: frozenset[int]) -> None:
     seen = 0
     while numbers := os.read(reading, 16):
         for number in numbers:
-            if number in _STOPS:
+            if number in own:
                 seen += 1
                 engine.stop(Stop(*_STOPS[signal.Signals(number)], now=seen > 1))
 

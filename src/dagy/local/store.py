@@ -54,24 +54,33 @@ class LocalStore:
         """Return every run that is kept, newest first, without task runs.
 
         A run whose process is gone is shown, and from then on recorded, as FAILED.
+
+        Raises:
+            LocalStoreError: the directory or its database can not be used.
         """
-        self._settle()
-        known = {record.run_id: record for record in self._journalled()}
-        with self._database() as database:
-            for record in self._from_files() if database is None else database.runs():
-                known.setdefault(record.run_id, record)
+        with self._usable():
+            self._settle()
+            known = {record.run_id: record for record in self._journalled()}
+            with self._database() as database:
+                for record in self._from_files() if database is None else database.runs():
+                    known.setdefault(record.run_id, record)
         return sorted(known.values(), key=lambda record: (record.created_ns, record.run_id), reverse=True)
 
     def run(self, run_id: str) -> RunRecord | None:
-        """Return a run with its task runs, or None when there is none of that id."""
-        self._settle()
-        folder = self._home.run_folder(run_id)
-        record = journal.read(folder)
-        if record is None:
-            with self._database() as database:
-                record = None if database is None else database.run(run_id)
-        if record is None:
-            record = _read_files(folder, with_task_runs=True)
+        """Return a run with its task runs, or None when there is none of that id.
+
+        Raises:
+            LocalStoreError: the directory, its database or the journal of the run can not be used.
+        """
+        with self._usable():
+            self._settle()
+            folder = self._home.run_folder(run_id)
+            record = journal.read(folder)
+            if record is None:
+                with self._database() as database:
+                    record = None if database is None else database.run(run_id)
+            if record is None:
+                record = _read_files(folder, with_task_runs=True)
         return record if record is not None and record.run_id == run_id else None
 
     def carry_over(self, ended: Journal) -> bool:
@@ -79,35 +88,56 @@ class LocalStore:
 
         Returns:
             Whether that was possible now; else the journal stays and a later command does it.
+
+        Raises:
+            LocalStoreError: the directory or its database can not be used, or the database refuses the run.
         """
-        return self._carry_over([ended])
+        refused: list[LocalStoreError] = []
+        with self._usable():
+            done = self._carry_over([ended], refused.append)
+        if refused:
+            raise refused[0]
+        return done
 
     def _settle(self) -> None:
         """Finish and carry over the journals whose process is gone."""
         for folder in _folders(self._home.runs):
             if self._is_orphan(folder):
-                self.discard(folder)
+                self._discard(folder)
         left = [each for folder in self._journal_folders() if (each := Journal.of_dead_owner(folder)) is not None]
         if not left:
             return
         try:
-            self._carry_over([each for each in left if self._finished(each)])
+            self._carry_over([each for each in left if self._could_finish(each)], lambda error: self._warn(str(error)))
         finally:
             for each in left:
                 each.close()
+
+    def _could_finish(self, left: Journal) -> bool:
+        """Finish a journal; one that can not be finished is told and left, for the sake of the others."""
+        try:
+            return self._finished(left)
+        except OSError as exc:
+            self._warn(str(self._home.unusable(exc)))
+        except LocalStoreError as exc:
+            self._warn(str(exc))
+        return False
 
     def _is_orphan(self, folder: Path) -> bool:
         """Whether the process was killed in the moment between making the folder and beginning the journal."""
         if (folder / journal.NAME).exists() or (folder / mirror.METADATA).exists():
             return False
-        return self._clock.now_ns() / 1e9 - folder.stat().st_mtime > ORPHAN_SECONDS
+        try:
+            return self._clock.now_ns() / 1e9 - folder.stat().st_mtime > ORPHAN_SECONDS
+        except FileNotFoundError:
+            return False  # another command has just discarded it
 
     def _finished(self, left: Journal) -> bool:
         """Write the end of a run whose process was killed; False when it had not even begun."""
         folder = left.path.parent
         record = journal.read(folder)
         if record is None:
-            self.discard(folder)
+            self._discard(folder)
             return False
         if not record.status.is_terminal:
             self._end(left, record)
@@ -124,58 +154,94 @@ class LocalStore:
         ]
         left.append("".join(lines) + journal.run_ended_line(RunEnded(RunStatus.FAILED, now, reason)))
 
-    def _carry_over(self, journals: Sequence[Journal]) -> bool:
-        ended = [(record, each) for each in journals if (record := journal.read_run(each.path.parent)) is not None]
+    def _carry_over(self, journals: Sequence[Journal], refused: Callable[[LocalStoreError], None]) -> bool:
+        """Carry over the runs that have ended; `refused` is told of those that the database does not take."""
+        read = [(journal.read_run(each.path.parent), each) for each in journals]
+        ended = [(record, each) for record, each in read if record is not None and record.status.is_terminal]
         for record, _ in ended:
             mirror.write_run_end(self._home, record)
+        stored: list[Journal] = []
         with self._database() as database:
             if database is None:
                 return False
-            database.begin()
             for record, each in ended:
-                database.put(record, journal.ended_task_runs(each.path.parent))
+                try:
+                    self._put(database, record, each)
+                except LocalStoreError as exc:
+                    refused(exc)
+                else:
+                    stored.append(each)
+        for each in stored:
+            each.remove()
+        return len(stored) == len(journals)
+
+    def _put(self, database: Database, record: RunRecord, ended: Journal) -> None:
+        """Store one run in a transaction of its own: what the database refuses of it keeps no other run out."""
+        try:
+            database.begin()
+            database.put(record, journal.ended_task_runs(ended.path.parent))
+            # Folders first: a kill before the end of the transaction leaves rows that are surplus again next time.
             for run_id in database.surplus(self._home.keep_runs):
-                self.discard(self._home.run_folder(run_id))
-                self.discard(self._home.artifact_folder(run_id))
+                self._discard(self._home.run_folder(run_id))
+                self._discard(self._home.artifact_folder(run_id))
                 database.delete(run_id)
             database.commit()
-        for each in journals:
-            each.remove()
-        return True
+        except (duckdb_module().Error, OverflowError, LocalStoreError) as exc:
+            with suppress(duckdb_module().Error):
+                database.rollback()
+            raise LocalStoreError(
+                f"The run {record.run_id} can not be put into {self._home.database}, it stays in its journal: {exc}"
+            ) from exc
 
     def _journal_folders(self) -> list[Path]:
         return [folder for folder in _folders(self._home.runs) if (folder / journal.NAME).exists()]
 
     def _journalled(self) -> Iterator[RunRecord]:
         for folder in self._journal_folders():
-            if (record := journal.read_run(folder)) is not None:
-                yield record
+            with suppress(LocalStoreError):  # told when the store settles
+                if (record := journal.read_run(folder)) is not None:
+                    yield record
 
     def _from_files(self, *, with_task_runs: bool = False) -> list[RunRecord]:
         found = (_read_files(folder, with_task_runs=with_task_runs) for folder in _folders(self._home.runs))
         return [record for record in found if record is not None]
 
     def discard(self, folder: Path) -> None:
-        """Move a folder to the trash: deleting takes longer than the run that makes room for itself may wait."""
+        """Move a folder to the trash: deleting takes longer than the run that makes room for itself may wait.
+
+        Raises:
+            LocalStoreError: the directory can not be used.
+        """
+        with self._usable():
+            self._discard(folder)
+
+    def _discard(self, folder: Path) -> None:
         self._home.trash.mkdir(parents=True, exist_ok=True)
         target = self._home.trash / f"{folder.parent.name}-{folder.name}-{random.getrandbits(48):012x}"
         with suppress(FileNotFoundError):
             folder.rename(target)
 
     @contextmanager
-    def _database(self) -> Iterator[Database | None]:
-        """Open the database for a moment; gives None when another process has it for longer than that."""
+    def _usable(self) -> Iterator[None]:
+        """Say of which directory it is that the operating system refuses something."""
         try:
-            self._home.path.mkdir(parents=True, exist_ok=True)
-            lock = os.open(self._home.lock, os.O_RDWR | os.O_CREAT, 0o644)
+            yield
         except OSError as exc:
             raise self._home.unusable(exc) from exc
+
+    @contextmanager
+    def _database(self) -> Iterator[Database | None]:
+        """Open the database for a moment; gives None when another process has it for longer than that."""
+        self._home.path.mkdir(parents=True, exist_ok=True)
+        lock = os.open(self._home.lock, os.O_RDWR | os.O_CREAT, 0o644)
         try:
             database = self._open() if _locked(lock, self._patience_seconds) else None
             if database is None:
                 self._patience_seconds = 0.0
             try:
                 yield database
+            except duckdb_module().Error as exc:
+                raise LocalStoreError(f"The run database {self._home.database} can not be used: {exc}") from exc
             finally:
                 if database is not None:
                     database.close()
@@ -256,11 +322,14 @@ def _read_files(folder: Path, *, with_task_runs: bool) -> RunRecord | None:
     document = _read_json(folder / mirror.METADATA)
     if document is None:
         return None
-    record = from_dict(document)
-    if with_task_runs:
-        found = (_read_json(each / mirror.METADATA) for each in _folders(folder / "task_runs"))
-        record.task_runs = [task_run_from_dict(each) for each in found if each is not None]
-        record.task_runs.sort(key=lambda each: each.position)
+    try:
+        record = from_dict(document)
+        if with_task_runs:
+            found = (_read_json(each / mirror.METADATA) for each in _folders(folder / "task_runs"))
+            record.task_runs = [task_run_from_dict(each) for each in found if each is not None]
+            record.task_runs.sort(key=lambda each: each.position)
+    except (KeyError, TypeError, ValueError):
+        return None
     return record
 
 

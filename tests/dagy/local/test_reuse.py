@@ -312,6 +312,16 @@ def finish(numbers: list) -> int:
 @flow
 def work(size: int = 30):
     return finish([count(number) for number in range(size)])
+
+@task
+async def later(number: int) -> int:
+    if (HERE / "broken").exists():
+        raise ValueError("broken")
+    return number + 1
+
+@flow
+def spread(size: int = 2):
+    return later.map(list(range(size)))
 """
 
 
@@ -367,6 +377,29 @@ def test_replay_says_whether_a_failure_reproduces(project: Project) -> None:
     unknown = project.dagy("replay", run_id, "--task", "nothing-1")
     assert unknown.returncode == 5
     assert "has no task run nothing-1; it has: count-1" in unknown.stderr
+
+
+def test_replay_of_an_async_task_waits_for_its_result(project: Project) -> None:
+    assert project.dagy("run", "work.py:spread").returncode == 0
+    run_id = project.last_run()
+    again = project.dagy("replay", run_id, "--task", "later-1[1]")
+    assert (again.returncode, again.stdout) == (0, "2\n"), again.stderr
+    assert again.stderr == "later-1[1] succeeds, as it did then\n"
+    (project.folder / "broken").write_text("")
+    failed = project.dagy("replay", run_id, "--task", "later-1[1]")
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert "later-1[1] fails now, it succeeded then: ValueError: broken" in failed.stderr
+
+
+def test_replay_of_a_map_names_its_items(project: Project) -> None:
+    project.dagy("run", "work.py:spread")
+    refused = project.dagy("replay", project.last_run(), "--task", "later-1")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "later-1 is a map; replay one of its items: later-1[0], later-1[1]" in refused.stderr
+    project.dagy("run", "work.py:spread", "--param", "size=0")
+    empty = project.dagy("replay", project.last_run(), "--task", "later-1")
+    assert (empty.returncode, empty.stdout) == (2, "")
+    assert "later-1 is a map that had no items, so there is nothing to replay" in empty.stderr
 
 
 def test_run_needs_a_flow_or_a_run(project: Project) -> None:

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -404,3 +405,53 @@ def test_two_runs_of_one_process_at_the_same_time_are_both_recorded(tmp_path: Pa
         thread.join()
     assert results == ["SUCCEEDED"] * 4
     assert len(LocalStore(Home(tmp_path), warn=pytest.fail).runs()) == 4
+
+
+def test_task_runs_that_wait_for_a_retry_hold_few_files_open(tmp_path: Path) -> None:
+    seen: set[int] = set()
+    most = 0
+
+    @task(retries=1, retry_delay_seconds=0.2)
+    def flaky(number: int) -> int:
+        nonlocal most
+        if number not in seen:
+            seen.add(number)
+            raise ValueError(f"first of {number}")
+        most = max(most, len(os.listdir("/proc/self/fd")))
+        print("second", number)
+        return number
+
+    @flow
+    def wide() -> Any:
+        return [flaky(number) for number in range(150)]
+
+    before = len(os.listdir("/proc/self/fd"))
+    result = run_local(wide, {}, home=tmp_path, print_capture=True)
+    assert most < before + 100
+    for number in range(150):
+        log = (tmp_path / "runs" / result.run_id / "task_runs" / f"flaky-{number + 1}" / "task.log").read_text()
+        assert log.count("attempt 1 started") == 1
+        assert log.count("attempt 2 started") == 1
+        assert f"second {number}\n" in log
+        assert log.splitlines()[-1].split()[1:3] == ["INFO", "SUCCEEDED"]
+
+
+def test_a_line_of_the_run_is_soon_in_its_log(tmp_path: Path) -> None:
+    found = threading.Event()
+
+    @task
+    def waits() -> bool:
+        thread = threading.Thread(target=logging.getLogger("elsewhere").warning, args=("from a thread",))
+        thread.start()
+        thread.join()
+        until = time.monotonic() + 10
+        while time.monotonic() < until and not found.is_set():
+            if any("from a thread" in path.read_text() for path in tmp_path.glob("runs/*/run.log")):
+                found.set()
+        return found.is_set()
+
+    @flow
+    def logs_meanwhile() -> Any:
+        return waits()
+
+    assert run_local(logs_meanwhile, {}, home=tmp_path).output() is True

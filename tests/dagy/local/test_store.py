@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -18,11 +19,17 @@ from typing import Any
 import pytest
 
 from dagy import flow, task
+from dagy.cli.main import main
+from dagy.errors import LocalStoreError, TaskFailedError
+from dagy.events import RunEnded, TaskEnded, TaskStarted
 from dagy.local.database import duckdb_module
 from dagy.local.home import Home
+from dagy.local.journal import Journal, change_line, read_run, run_ended_line, run_started_line
 from dagy.local.records import RunRecord
 from dagy.local.runner import run_local
 from dagy.local.store import LocalStore
+from dagy.spec import TaskRunSpec
+from dagy.status import RunStatus, TaskRunStatus
 
 
 @task
@@ -379,3 +386,163 @@ def test_a_listing_while_a_thread_runs_flows_never_fails(home: Home) -> None:
         over.set()
         thread.join()
     assert len(listed(home)) == 5
+
+
+# What a kill, a full disk or odd text leaves behind
+
+
+def left_by_a_kill(home: Home, tail: str, *, ended: int = 3, pid: int = 1) -> str:
+    """Put a run of three task runs there whose process was killed while it wrote `tail`; return its id."""
+    run_id = f"killed-{random.getrandbits(24):06x}"
+    folder = home.run_folder(run_id)
+    folder.mkdir(parents=True)
+    nodes = [{"id": f"one-{number + 1}", "task": "one"} for number in range(3)]
+    (folder / "flow_spec.json").write_text(json.dumps({"task_runs": nodes}))
+    record = RunRecord(run_id, "small", "1", pid=pid, created_ns=1_000_000_000)
+    journal = Journal.create(folder, record)
+    journal.append(run_started_line(2_000_000_000))
+    for number in range(ended):
+        at = 3_000_000_000 + number * 1_000_000
+        journal.append(change_line(TaskStarted(number, TaskRunSpec(f"one-{number + 1}", "one"), 1, at)))
+        journal.append(change_line(succeeded(number, at + 1000)))
+    journal.append(tail)
+    journal.close()
+    return run_id
+
+
+def succeeded(number: int, at_ns: int) -> TaskEnded:
+    return TaskEnded(
+        index=number,
+        node=TaskRunSpec(f"one-{number + 1}", "one"),
+        status=TaskRunStatus.SUCCEEDED,
+        attempt=1,
+        started_ns=at_ns - 1000,
+        at_ns=at_ns,
+    )
+
+
+def test_what_follows_a_part_of_a_line_is_not_lost_with_it(home: Home) -> None:
+    run_id = left_by_a_kill(home, '{"event": "task_ended", "i": 1, "id"', ended=1)
+    record = shown(home, run_id)
+    assert record.status == "FAILED"
+    assert [str(each.status) for each in record.task_runs] == ["SUCCEEDED", "CANCELLED", "CANCELLED"]
+
+
+def test_a_part_of_the_end_of_a_run_does_not_leave_it_running_for_ever(home: Home) -> None:
+    run_id = left_by_a_kill(home, '{"event": "run_en')
+    assert [(each.run_id, str(each.status)) for each in listed(home)] == [(run_id, "FAILED")]
+    assert shown(home, run_id).status == "FAILED"
+
+
+def test_a_journal_of_nothing_but_a_part_of_a_line_is_taken_away(home: Home) -> None:
+    folder = home.run_folder("early")
+    folder.mkdir(parents=True)
+    (folder / "journal.jsonl").write_text('{"event": "run_crea')
+    assert listed(home) == []
+    assert not folder.exists()
+
+
+def test_a_run_that_has_not_ended_is_not_carried_over(home: Home) -> None:
+    folder = home.run_folder("under-way")
+    folder.mkdir(parents=True)
+    journal = Journal.create(folder, RunRecord("under-way", "small", "1", pid=os.getpid(), created_ns=1_000_000_000))
+    journal.append(run_started_line(2_000_000_000))
+    assert not LocalStore(home, warn=pytest.fail).carry_over(journal)
+    assert journal.path.exists()
+    journal.close()
+
+
+def test_an_append_that_fails_leaves_whole_lines(home: Home) -> None:
+    folder = home.run_folder("full")
+    folder.mkdir(parents=True)
+    journal = Journal.create(folder, RunRecord("full", "small", "1", pid=os.getpid(), created_ns=1_000_000_000))
+    before = journal.path.stat().st_size
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (before + 10, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            journal.append(run_started_line(2_000_000_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert journal.path.stat().st_size == before
+    journal.append(run_started_line(2_000_000_000))
+    journal.close()
+    assert read_run(folder).status == "RUNNING"  # type: ignore[union-attr]
+
+
+def test_text_that_is_not_unicode_does_not_poison_the_store(home: Home) -> None:
+    @task
+    def breaks(text: str) -> None:
+        raise ValueError(f"bad {text} \0 \U0001f600")
+
+    @flow
+    def odd(text: str = "\udcff") -> Any:
+        return breaks(text)
+
+    with pytest.raises(TaskFailedError):
+        run_local(odd, {}, home=home.path)
+    (record,) = listed(home)
+    (task_run,) = shown(home, record.run_id).task_runs
+    assert task_run.error_message == "ValueError: bad \\udcff \0 \U0001f600"
+    assert shown(home, record.run_id).parameters == {"text": "\\udcff"}
+    assert not list(home.runs.glob("*/journal.jsonl"))
+    assert LocalStore(home, warn=pytest.fail).run("\udcff") is None
+
+
+def test_one_bad_journal_does_not_stop_the_others(home: Home) -> None:
+    good = [left_by_a_kill(home, "") for _ in range(2)]
+    bad = home.run_folder(left_by_a_kill(home, '{"event": "run_ended", "at": 5}\n'))
+    told: list[str] = []
+    assert {record.run_id for record in LocalStore(home, warn=told.append).runs()} >= set(good)
+    assert [path.parent for path in home.runs.glob("*/journal.jsonl")] == [bad]
+    assert len(told) == 1
+    assert str(bad) in told[0]
+
+
+def test_a_value_that_the_database_refuses_is_told_with_the_file(home: Home) -> None:
+    good = left_by_a_kill(home, "")
+    bad = left_by_a_kill(home, "", pid=2**40)  # the column takes 32 bits
+    told: list[str] = []
+    assert good in {record.run_id for record in LocalStore(home, warn=told.append).runs()}
+    assert any(bad in sentence for sentence in told)
+    journal = Journal.of_dead_owner(home.run_folder(bad))
+    assert journal is not None
+    with pytest.raises(LocalStoreError, match=r"dagy\.duckdb"):
+        LocalStore(home, warn=pytest.fail).carry_over(journal)
+    journal.close()
+
+
+@pytest.mark.parametrize("content", ["", '{"position": 0, "task'])
+def test_a_part_of_the_metadata_counts_as_missing(home: Home, content: str) -> None:
+    run_id = left_by_a_kill(home, run_ended_line(RunEnded(RunStatus.SUCCEEDED, 9_000_000_000, None)))
+    folder = home.task_run_folder(run_id, "one-1")
+    folder.mkdir(parents=True)
+    for path in (folder / "metadata.json", home.run_folder(run_id) / "metadata.json"):
+        path.write_text(content)
+    listed(home)
+    assert json.loads((folder / "metadata.json").read_text())["status"] == "SUCCEEDED"
+    assert json.loads((home.run_folder(run_id) / "metadata.json").read_text())["status"] == "SUCCEEDED"
+
+
+def test_a_local_directory_that_is_a_file_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    store = LocalStore(Home(path), warn=pytest.fail)
+    for use in (store.runs, lambda: store.run("x"), lambda: store.discard(store_folder(path))):
+        with pytest.raises(LocalStoreError, match="can not be used"):
+            use()
+
+
+def store_folder(path: Path) -> Path:
+    return Home(path).cache
+
+
+@pytest.mark.parametrize("command", [["runs", "list"], ["runs", "show", "x"], ["cache", "clear"], ["logs", "x"]])
+def test_commands_on_a_local_directory_that_is_a_file_end_with_a_sentence(
+    tmp_path: Path, command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("")
+    monkeypatch.setenv("DAGY_LOCAL_DIR", str(path))
+    assert main(command) == 1
+    assert f"The local directory {path} can not be used" in capsys.readouterr().err
