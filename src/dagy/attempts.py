@@ -214,7 +214,7 @@ class Execution:
         error = TaskTimeoutError(self.task.timeout_seconds or 0.0)
         if abandoned:
             seconds = f"{error.timeout_seconds:g}s"
-            self.capture.sink("WARNING", f"abandoned after {seconds}: its thread goes on and its result is ignored")
+            self.capture.sink("WARNING", f"abandoned after {seconds}: it goes on unseen and its result is ignored")
         delay = self._retry_delay(error)
         return self._failed(
             Outcome(

@@ -126,21 +126,27 @@ def test_nothing_starts_in_a_closed_runner(late: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_task_that_was_given_up_is_not_called(tmp_path: Path) -> None:
-    marked = str(tmp_path / "marked")
+@pytest.mark.parametrize("end", ["give_up", "close"])
+def test_no_process_is_called_for_what_ended_meanwhile(end: str, tmp_path: Path) -> None:
+    file = tmp_path / "marked"
+
+    def end_it(*_: Any) -> None:
+        if end == "close":
+            host.runner.close()
+        else:
+            host.runner.give_up(host.attempts[0])
+
+    marking = task(isolation="process", on_running=[end_it])(marks.fn)
 
     @flow
-    def two() -> None:
-        marks(marked)
-        its_process(1)
+    def one() -> None:
+        marking(str(file))
 
-    host = Host(two)
-    host.runner.give_up(host.attempts[0])
+    host = Host(one)
     host.runner.start(host.attempts[0])
-    host.runner.start(host.attempts[1])
-    assert host.reported.next()[0] is host.attempts[1]
+    assert "ProcessDied" in (host.reported.next()[1].error_message or "")
     host.runner.close()
-    assert not Path(marked).exists()
+    assert not file.exists()
 
 
 # Coroutines
