@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -75,6 +74,8 @@ def _yaml(document: Any) -> str:
 
 def _print_csv(rows: Sequence[Row]) -> None:
     if rows:
+        import csv  # noqa: PLC0415 - only --format csv needs it
+
         writer = csv.DictWriter(sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(_flat(row) for row in rows)

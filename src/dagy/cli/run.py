@@ -10,7 +10,6 @@ from dagy.building import flow_parameters_from_text
 from dagy.cli.output import add_format, print_data, warn
 from dagy.cli.params import add_params, parse_params
 from dagy.cli.progress import progress
-from dagy.cli.watch import watch
 from dagy.client.profiles import load_profiles, resolve_api_url, resolve_profile
 from dagy.errors import ExitCode, InvalidTarget, NotAvailableYet, ParameterError
 from dagy.loader import load_flow, parse_target
@@ -50,6 +49,8 @@ def run(args: argparse.Namespace) -> int:
             "`dagy run <path>:<flow_fn>`"
         )
     if args.watch:
+        from dagy.cli.watch import watch  # noqa: PLC0415 - loads what starts processes
+
         return watch(args.flow, _repeated(args), home, say=warn)
     texts = parse_params(args.param)
     flow = load_flow(args.flow)

@@ -1,7 +1,7 @@
 """The files of a run that a person greps: `run.log`, and per task run `task.log`, `metadata.json` and its output.
 
-The journal is the truth and these follow from it: a thread of their own writes them while tasks run, and `drain`,
-called at the end, helps it. What a kill prevented is written from the journal by `write_missing`.
+The journal is the truth and these follow from it: a thread of their own writes them while tasks run, and `drain`
+waits for it at the end. What a kill prevented is written from the journal by `write_missing`.
 """
 
 from __future__ import annotations
@@ -113,12 +113,11 @@ class Mirror:
             self._queue.put(_LINES)
 
     def drain(self) -> None:
-        """Write what is left, together with the writer.
+        """Return when everything is written.
 
         Raises:
             OSError: something could not be written.
         """
-        self._write_until_empty()
         self._queue.put(None)
         self._writer.join()
         self._flush_run_lines()
@@ -185,15 +184,6 @@ class Mirror:
                     self._flush_run_lines()
                 except OSError as exc:  # told by the next `changed` or by `drain`
                     self._error = self._error or exc
-
-    def _write_until_empty(self) -> None:
-        while True:
-            try:
-                record = self._queue.get_nowait()
-            except queue.Empty:
-                return
-            if record is not None and record is not _LINES:
-                self._write(record)
 
     def _write(self, record: TaskRunRecord) -> None:
         log: int | None = None

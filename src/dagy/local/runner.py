@@ -270,7 +270,8 @@ class _LocalRun:
     def changed(self, changes: Sequence[Change]) -> None:
         self._journal.append("".join([change_line(change) for change in changes]))
         self._mirror.changed(changes)
-        self._listen(lambda listener: listener.changed(changes))
+        if self._listener is not None:
+            self._listen(lambda listener: listener.changed(changes))
 
     def task_line(self, index: int, level: str, line: str) -> None:
         self._mirror.task_line(index, level, line, self._clock.now_ns())
