@@ -372,7 +372,8 @@ def _code_hash(fn: Any) -> str:
 
 def import_path(fn: Any) -> str:
     """Return `module:qualname`, by which another process finds a function."""
-    return f"{fn.__module__}:{fn.__qualname__}"
+    named = fn if hasattr(fn, "__qualname__") else type(fn)  # a partial or another callable object
+    return f"{named.__module__}:{named.__qualname__}"
 
 
 def with_namespace(spec: FlowSpec, namespace: str) -> FlowSpec:

@@ -82,11 +82,11 @@ def checked_timeout(timeout_seconds: float | None, owner: str) -> float | None:
     return timeout_seconds
 
 
-def checked_limit(limit: int | None, owner: str) -> int | None:
+def checked_limit(limit: int | None, setting: str, owner: str) -> int | None:
     if limit is None:
         return None
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise FlowDefinitionError(f"concurrency_limit of {owner} must be a whole number from 1, got {limit!r}")
+        raise FlowDefinitionError(f"{setting} of {owner} must be a whole number from 1, got {limit!r}")
     return limit
 
 

@@ -101,7 +101,7 @@ class Task(Generic[P, R]):
         self._retry_settings = (retries, retry_delay_seconds)
         self.retry_jitter_factor = jitter_factor(retry_jitter_factor, owner=owner)
         self.timeout_seconds = checked_timeout(timeout_seconds, owner)
-        self.concurrency_limit = checked_limit(concurrency_limit, owner)
+        self.concurrency_limit = checked_limit(concurrency_limit, "concurrency_limit", owner)
         self.isolation = _checked_isolation(isolation, fn, owner)
         self.serializer = _checked_serializer(serializer, owner)
         self.cache = _checked_cache(cache, owner)
@@ -165,7 +165,7 @@ class Task(Generic[P, R]):
                 trigger_rule=_checked_rule(trigger_rule, self.name),
                 name=checked_label(name, "name", f"a {call}"),
                 map_name=checked_label(map_name, "map_name", f"a {call}"),
-                max_concurrency=checked_limit(max_concurrency, f"the map of task {self.name!r}"),
+                max_concurrency=checked_limit(max_concurrency, "max_concurrency", f"the map of task {self.name!r}"),
                 settings=_checked_overrides(self, settings),
             ),
         )

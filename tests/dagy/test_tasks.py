@@ -338,3 +338,23 @@ def test_an_async_function_is_called_as_it_is_outside_of_a_flow() -> None:
     assert isinstance(later, Task)
     assert not isinstance(later, Flow)
     assert asyncio.run(later()) == 1
+
+
+def test_a_partial_or_a_callable_object_can_be_a_task() -> None:
+    import functools
+
+    from dagy import flow
+    from dagy.testing import run_in_memory
+
+    class Echo:
+        def __call__(self, x: int) -> int:
+            return x
+
+    added = task(name="added")(functools.partial(lambda x, y: x + y, 1))
+    echoed = task(name="echoed")(Echo())
+
+    @flow
+    def both() -> list[int]:
+        return [added(2), echoed(3)]
+
+    assert run_in_memory(both).output == [3, 3]
