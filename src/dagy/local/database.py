@@ -35,10 +35,14 @@ class Database:
         # One thread: the statements are small, and starting a pool takes longer than they do.
         self._connection = duckdb_module().connect(str(path), config={"threads": 1})
         self._connection.execute(_SCHEMA)
-        found = self._connection.execute(_SELECT_COLUMNS).fetchall()
-        if [name for (name,) in found] != _COLUMNS:
+        if [*self._columns("runs"), *self._columns("task_runs")] != _COLUMNS:
             self._connection.close()
             raise duckdb_module().Error("it has the tables of another release")
+
+    def _columns(self, table: str) -> list[str]:
+        # Asking the catalog for them takes twenty times longer.
+        described = self._connection.execute(f"SELECT * FROM {table} LIMIT 0").description  # noqa: S608 - our own names
+        return [name for name, *_ in described]
 
     def close(self) -> None:
         self._connection.close()
@@ -99,11 +103,6 @@ CREATE TABLE IF NOT EXISTS task_runs (
 """
 
 _COLUMNS = re.findall(r"(\w+) (?:VARCHAR|INTEGER|JSON|TIMESTAMP)", _SCHEMA)
-
-_SELECT_COLUMNS = """
-SELECT column_name FROM duckdb_columns()
-WHERE table_name IN ('runs', 'task_runs') AND NOT internal ORDER BY table_name, column_index
-"""
 
 _INSERT_RUN = """
 INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, make_timestamp(?), make_timestamp(?), make_timestamp(?), ?)

@@ -546,3 +546,15 @@ def test_commands_on_a_local_directory_that_is_a_file_end_with_a_sentence(
     monkeypatch.setenv("DAGY_LOCAL_DIR", str(path))
     assert main(command) == 1
     assert f"The local directory {path} can not be used" in capsys.readouterr().err
+
+
+def test_a_database_of_another_release_is_kept_and_made_again(home: Home) -> None:
+    run_id = run_local(small, {}, home=home.path).run_id
+    import duckdb
+
+    with duckdb.connect(str(home.database)) as connection:
+        connection.execute("ALTER TABLE runs DROP COLUMN parent")
+    told: list[str] = []
+    assert [record.run_id for record in LocalStore(home, warn=told.append).runs()] == [run_id]
+    assert "it has the tables of another release" in told[0]
+    assert list(home.path.glob("dagy.duckdb.bak-*"))
