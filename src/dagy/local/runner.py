@@ -321,12 +321,12 @@ class _LocalRun:
                 fire(hooks, context, state, self.run_line)
 
     def _end(self, result: EngineResult) -> None:
-        self._mirror.drain()
         ended = RunEnded(result.status, self._clock.now_ns(), result.error_message)
         self._record.status, self._record.ended_ns = ended.status, ended.at_ns
         self._record.error_message = ended.error_message
         self._journal.append(run_ended_line(ended))
-        LocalStore(self._home, warn=self._warn, clock=self._clock).carry_over(self._journal)
+        store = LocalStore(self._home, warn=self._warn, clock=self._clock)
+        store.carry_over(self._journal, files=self._mirror.drain)
         empty_trash(self._home)
 
     def _warn(self, sentence: str) -> None:

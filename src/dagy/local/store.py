@@ -83,8 +83,12 @@ class LocalStore:
                 record = _read_files(folder, with_task_runs=True)
         return record if record is not None and record.run_id == run_id else None
 
-    def carry_over(self, ended: Journal) -> bool:
+    def carry_over(self, ended: Journal, *, files: Callable[[], None] = lambda: None) -> bool:
         """Put a run that has ended into the database, take its journal away, and keep only the newest runs.
+
+        Args:
+            ended: the journal, which has the run's end.
+            files: returns when the files of its task runs are written, which may go on while the database is.
 
         Returns:
             Whether that was possible now; else the journal stays and a later command does it.
@@ -94,7 +98,7 @@ class LocalStore:
         """
         refused: list[LocalStoreError] = []
         with self._usable():
-            done = self._carry_over([ended], refused.append)
+            done = self._carry_over([ended], refused.append, files)
         if refused:
             raise refused[0]
         return done
@@ -154,26 +158,41 @@ class LocalStore:
         ]
         left.append("".join(lines) + journal.run_ended_line(RunEnded(RunStatus.FAILED, now, reason)))
 
-    def _carry_over(self, journals: Sequence[Journal], refused: Callable[[LocalStoreError], None]) -> bool:
+    def _carry_over(
+        self,
+        journals: Sequence[Journal],
+        refused: Callable[[LocalStoreError], None],
+        files: Callable[[], None] = lambda: None,
+    ) -> bool:
         """Carry over the runs that have ended; `refused` is told of those that the database does not take."""
         read = [(journal.read_run(each.path.parent), each) for each in journals]
         ended = [(record, each) for record, each in read if record is not None and record.status.is_terminal]
-        for record, _ in ended:
-            mirror.write_run_end(self._home, record)
         stored: list[Journal] = []
         with self._database() as database:
-            if database is None:
-                return False
-            for record, each in ended:
-                try:
-                    self._put(database, record, each)
-                except LocalStoreError as exc:
-                    refused(exc)
-                else:
-                    stored.append(each)
+            if database is not None:
+                stored = self._put_all(database, ended, refused)
+        files()
+        for record, _ in ended:
+            mirror.write_run_end(self._home, record)
+        # Last: as long as the journal is there, a later command makes good whatever a kill has prevented here.
         for each in stored:
             each.remove()
         return len(stored) == len(journals)
+
+    def _put_all(
+        self,
+        database: Database,
+        ended: Sequence[tuple[RunRecord, Journal]],
+        refused: Callable[[LocalStoreError], None],
+    ) -> list[Journal]:
+        stored = []
+        for record, each in ended:
+            try:
+                self._put(database, record, each)
+                stored.append(each)
+            except LocalStoreError as exc:
+                refused(exc)
+        return stored
 
     def _put(self, database: Database, record: RunRecord, ended: Journal) -> None:
         """Store one run in a transaction of its own: what the database refuses of it keeps no other run out."""
